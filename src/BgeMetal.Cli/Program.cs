@@ -1,0 +1,2 @@
+Console.Error.WriteLine("bgemetal: no commands yet");
+return 2;
