@@ -1,7 +1,7 @@
 using System.Buffers;
-using System.IO.Compression;
 using System.Text;
 using System.Text.Unicode;
+using BgeMetal.Files;
 
 namespace BgeMetal.Data;
 
@@ -48,7 +48,7 @@ internal sealed class LineReader : IDisposable
         {
             Stream file = new FileStream(pathOrDash, FileMode.Open, FileAccess.Read, FileShare.Read, 1, FileOptions.SequentialScan);
             bool compressed = pathOrDash.EndsWith(".gz", StringComparison.OrdinalIgnoreCase);
-            return new LineReader(compressed ? new GZipStream(file, CompressionMode.Decompress) : file, pathOrDash);
+            return new LineReader(compressed ? new GzipInput(file) : file, pathOrDash);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {

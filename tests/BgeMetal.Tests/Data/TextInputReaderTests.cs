@@ -179,9 +179,19 @@ public sealed class TextInputReaderTests : IDisposable
     {
         string plain = Path.Combine(_folder, "plain.jsonl.gz");
         File.WriteAllText(plain, "{\"text\":\"not compressed\"}\n");
-        string whole = Write("cut.txt.gz", string.Concat(Enumerable.Range(0, 5000).Select(i => $"line {i} {i * 7919}\n")));
-        File.WriteAllBytes(whole, File.ReadAllBytes(whole)[..2000]);
-        foreach (string path in (string[])[plain, whole])
+        byte[] whole = File.ReadAllBytes(Write("whole.txt.gz", string.Concat(Enumerable.Range(0, 5000).Select(i => $"line {i} {i * 7919}\n"))));
+        List<string> paths = [plain];
+        foreach (int length in (int[])[1, 9, 10, 11, 2000, whole.Length - 9, whole.Length - 8, whole.Length - 5, whole.Length - 1])
+        {
+            paths.Add(Path.Combine(_folder, $"cut-{length}.txt.gz"));
+            File.WriteAllBytes(paths[^1], whole[..length]);
+        }
+
+        byte[] damaged = [.. whole];
+        damaged[whole.Length / 2] ^= 0x10;
+        paths.Add(Path.Combine(_folder, "damaged.txt.gz"));
+        File.WriteAllBytes(paths[^1], damaged);
+        foreach (string path in paths)
         {
             BgeMetalException e = Assert.Throws<BgeMetalException>(() => TextInputReader.Read(path, new InvalidLines()).ToArray());
             Assert.Contains("gzip data is broken or cut off", e.Message, StringComparison.Ordinal);
