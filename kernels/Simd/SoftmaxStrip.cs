@@ -1,0 +1,106 @@
+using System.Runtime.CompilerServices;
+
+namespace BgeMetal.Kernels.Simd;
+
+/// <summary>
+/// Online softmax (Milakov and Gimelshein, arXiv:1805.02867) over a strip of attention scores that arrives in blocks of keys: for each row the largest
+/// score and the sum of exponentials so far, and the factor by which earlier partial results shrink when the largest score grows. Sums run in the order
+/// column mod 16, then the tree of <see cref="ILanes{T}"/>.
+/// </summary>
+internal static unsafe class SoftmaxStrip
+{
+    /// <summary>
+    /// scores[r, j] = 2^(factor * (scores[r, j] - max)) for j &lt; count, with max[r], sum[r] and shrink[r] brought up to date. Columns from count up to
+    /// the next multiple of 16 are overwritten. Start with max = -infinity and sum = 0.
+    /// </summary>
+    public static void Exponentials(float* scores, nint stride, int rows, int count, float factor, float* max, float* sum, float* shrink)
+    {
+        switch (VectorUnit.Width)
+        {
+            case VectorWidth.Bits512: Exponentials<Lanes512>(scores, stride, rows, count, factor, max, sum, shrink); break;
+            case VectorWidth.Bits256: Exponentials<Lanes256>(scores, stride, rows, count, factor, max, sum, shrink); break;
+            default: Exponentials<Lanes128>(scores, stride, rows, count, factor, max, sum, shrink); break;
+        }
+    }
+
+    /// <summary>output = output * shrink + partial, or just partial when this is the <paramref name="first"/> block.</summary>
+    public static void Merge(float* partial, nint stride, int rows, int columns, bool first, float* shrink, float* output, nint strideOutput)
+    {
+        switch (VectorUnit.Width)
+        {
+            case VectorWidth.Bits512: Merge<Lanes512>(partial, stride, rows, columns, first, shrink, output, strideOutput); break;
+            case VectorWidth.Bits256: Merge<Lanes256>(partial, stride, rows, columns, first, shrink, output, strideOutput); break;
+            default: Merge<Lanes128>(partial, stride, rows, columns, first, shrink, output, strideOutput); break;
+        }
+    }
+
+    /// <summary>output[r] /= sum[r].</summary>
+    public static void Divide(float* output, nint strideOutput, int rows, int columns, float* sum)
+    {
+        switch (VectorUnit.Width)
+        {
+            case VectorWidth.Bits512: Divide<Lanes512>(output, strideOutput, rows, columns, sum); break;
+            case VectorWidth.Bits256: Divide<Lanes256>(output, strideOutput, rows, columns, sum); break;
+            default: Divide<Lanes128>(output, strideOutput, rows, columns, sum); break;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Exponentials<T>(float* scores, nint stride, int rows, int count, float factor, float* max, float* sum, float* shrink)
+        where T : unmanaged, ILanes<T>
+    {
+        int padded = (count + Lanes.Count - 1) / Lanes.Count * Lanes.Count;
+        T scale = T.Create(factor);
+        for (int r = 0; r < rows; r++, scores += stride)
+        {
+            for (int j = count; j < padded; j++) scores[j] = float.NegativeInfinity;
+            T most = T.Load(scores);
+            for (int j = Lanes.Count; j < padded; j += Lanes.Count) most = T.Max(most, T.Load(scores + j));
+            float largest = T.Largest(most);
+            if (max[r] > largest) largest = max[r];
+            T shift = T.Create(-(largest * factor));
+            T total = T.Create(0f);
+            for (int j = 0; j < padded; j += Lanes.Count)
+            {
+                T e = VectorMath.Exp2(T.MultiplyAdd(T.Load(scores + j), scale, shift));
+                T.Store(e, scores + j);
+                total += e;
+            }
+            float less = float.IsNegativeInfinity(max[r]) ? 0f : MathF.Exp((max[r] - largest) * (factor / VectorMath.Log2E));
+            max[r] = largest;
+            sum[r] = VectorUnit.MultiplyAdd(sum[r], less, T.Sum(total));
+            shrink[r] = less;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Merge<T>(float* partial, nint stride, int rows, int columns, bool first, float* shrink, float* output, nint strideOutput)
+        where T : unmanaged, ILanes<T>
+    {
+        for (int r = 0; r < rows; r++, partial += stride, output += strideOutput)
+        {
+            if (first)
+            {
+                new Span<float>(partial, columns).CopyTo(new Span<float>(output, columns));
+                continue;
+            }
+            T less = T.Create(shrink[r]);
+            int i = 0;
+            for (; i <= columns - Lanes.Count; i += Lanes.Count) T.Store(T.MultiplyAdd(T.Load(output + i), less, T.Load(partial + i)), output + i);
+            for (; i < columns; i++) output[i] = VectorUnit.MultiplyAdd(output[i], shrink[r], partial[i]);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Divide<T>(float* output, nint strideOutput, int rows, int columns, float* sum) where T : unmanaged, ILanes<T>
+    {
+        for (int r = 0; r < rows; r++, output += strideOutput)
+        {
+            float inverse = 1f / sum[r];
+            T factor = T.Create(inverse);
+            int i = 0;
+            for (; i <= columns - Lanes.Count; i += Lanes.Count) T.Store(T.Load(output + i) * factor, output + i);
+            for (; i < columns; i++) output[i] *= inverse;
+        }
+    }
+}
