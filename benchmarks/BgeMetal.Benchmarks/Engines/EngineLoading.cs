@@ -11,7 +11,7 @@ internal sealed record LoadedEngine(IEncoderEngine Engine, long? PeakBytes) : ID
     public void Dispose() => Engine.Dispose();
 }
 
-/// <summary>Loads the contestants of a comparison over the same folder; the peers come first, and the first of them is the one that ratios refer to.</summary>
+/// <summary>Loads the contestants of a comparison over the same folder, the peers first.</summary>
 internal sealed record EngineLoading(IReadOnlyList<OnnxForm> Peers, bool Spinning)
 {
     /// <summary>Loads every engine with that many threads.</summary>

@@ -17,7 +17,8 @@ internal sealed class OnnxEncoder : IDisposable
     private long[] ids = [], mask = [], types = [];
 
     /// <summary>Loads the model.</summary>
-    /// <param name="spinning">Whether idle worker threads spin (the package's default) or sleep; spinning threads suffer badly when other processes want the cores.</param>
+    /// <param name="spinning">Whether idle worker threads spin (the package's default) or sleep; spinning threads suffer badly when other processes want the cores. They stop when a
+    /// run ends: otherwise they would go on into the time of the contestant that is measured next.</param>
     public OnnxEncoder(string modelPath, int threads, bool spinning)
     {
         options = new()
@@ -28,6 +29,7 @@ internal sealed class OnnxEncoder : IDisposable
             GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_ALL,
         };
         options.AddSessionConfigEntry("session.intra_op.allow_spinning", spinning ? "1" : "0");
+        options.AddSessionConfigEntry("session.force_spinning_stop", "1");
         session = new(modelPath, options);
         outputNames = [session.OutputNames[0]];
     }

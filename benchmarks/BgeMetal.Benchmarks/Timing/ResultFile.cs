@@ -6,7 +6,7 @@ using CsvHelper.Configuration.Attributes;
 
 namespace BgeMetal.Benchmarks.Timing;
 
-/// <summary>One line of benchmarks/results/end_to_end.csv. Tokens are real tokens; the ratios say how many times faster than the first peer of the same run.</summary>
+/// <summary>One line of benchmarks/results/end_to_end.csv. Tokens are real tokens; the ratios say how many times faster than the fastest peer of the same run.</summary>
 internal sealed record EndToEndRow
 {
     [Name("date")] public required string Date { get; init; }
