@@ -24,4 +24,44 @@ public sealed class FixtureCheckpointTests
         }
         Assert.NotEqual(0, models);
     }
+
+    [Fact]
+    public void The_same_model_in_safetensors_and_in_a_PyTorch_file_has_equal_values()
+    {
+        int compared = 0;
+        foreach (string bin in Directory.EnumerateFiles(SharedFolder.FixtureOrSkip(), "pytorch_model.bin", SearchOption.AllDirectories))
+        {
+            string beside = Path.Combine(Path.GetDirectoryName(bin)!, "model.safetensors");
+            if (!File.Exists(beside)) continue;
+            using TorchArchive torch = TorchArchive.Open(bin);
+            using SafetensorsFile safetensors = SafetensorsFile.Open(beside);
+            foreach (TensorEntry entry in safetensors.Entries) AssertEqual(safetensors, entry, torch, entry.Name);
+            Assert.All(torch.Entries.Where(entry => entry.IsFloat), entry => Assert.True(safetensors.TryGet(entry.Name, out _), entry.Name));
+            compared++;
+        }
+        Assert.NotEqual(0, compared);
+    }
+
+    [Fact]
+    public void A_whole_RetroMAE_checkpoint_opens_as_the_encoder_with_its_heads()
+    {
+        using EncoderTensors checkpoint = new(TorchArchive.Open(SharedFolder.FixtureOrSkip("retromae", "checkpoint", "pytorch_model.bin")));
+        using EncoderTensors model = new(SafetensorsFile.Open(SharedFolder.FixtureOrSkip("retromae", "model", "model.safetensors")));
+        using SafetensorsFile head = SafetensorsFile.Open(SharedFolder.FixtureOrSkip("retromae", "model", "decoder_head.safetensors"));
+        Assert.Equal("lm.bert.", checkpoint.Prefix);
+        Assert.Equal("bert.", model.Prefix);
+        foreach (TensorEntry entry in model.Entries) AssertEqual(model, entry, checkpoint, entry.Name);
+        foreach (TensorEntry entry in head.Entries) AssertEqual(head, entry, checkpoint, entry.Name);
+        Assert.True(checkpoint.TryGet("cls.predictions.transform.dense.weight", out _));
+        AssertEqual(checkpoint, checkpoint.Get("embeddings.word_embeddings.weight"), checkpoint, "cls.predictions.decoder.weight");
+    }
+
+    private static void AssertEqual(TensorSource expected, TensorEntry entry, TensorSource actual, string name)
+    {
+        Assert.Equal(entry.Shape, actual.Get(name).Shape);
+        float[] left = new float[entry.Elements], right = new float[entry.Elements];
+        expected.ReadFloats(entry.Name, left);
+        actual.ReadFloats(name, right);
+        Assert.Equal(left, right);
+    }
 }
