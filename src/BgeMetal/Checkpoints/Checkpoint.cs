@@ -48,6 +48,7 @@ internal sealed class Checkpoint : IDisposable
         if (!System.IO.Directory.Exists(directory)) throw CheckpointErrors.Corrupt(directory, "there is no such directory");
         PoolingConfig pooling = PoolingConfig.Read(directory);
         ModelConfig config = ModelConfig.Load(pooling.TransformerDirectory);
+        pooling.CheckWidth(config.HiddenSize);
         TensorSource files = WeightFiles.Open(pooling.TransformerDirectory);
         try
         {

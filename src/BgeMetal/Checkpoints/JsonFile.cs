@@ -43,7 +43,7 @@ internal sealed class JsonFile
         catch (JsonException e)
         {
             long line = (e.LineNumber ?? 0) + 1;
-            string reason = e.LineNumber is null ? e.Message.ReplaceLineEndings(" ") : $"not valid JSON at byte {e.BytePositionInLine} of line {line}: {Reason(e)}";
+            string reason = e.LineNumber is null ? Reason(e) : $"not valid JSON at byte {e.BytePositionInLine} of line {line}: {Reason(e)}";
             throw new BgeMetalException("cannot read the checkpoint", reason, path, line, e);
         }
     }

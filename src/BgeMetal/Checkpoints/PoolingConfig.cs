@@ -24,6 +24,9 @@ internal sealed record PoolingConfig
     /// <summary>Texts put before the inputs of a kind ("query", "document"); empty where there are none.</summary>
     internal IReadOnlyDictionary<string, string> Prompts { get; private init; } = new Dictionary<string, string>();
 
+    /// <summary>1_Pooling/config.json or what modules.json names in its place; null where there is none.</summary>
+    internal JsonFile? PoolingFile { get; private init; }
+
     /// <summary>The directory of the transformer itself: the model directory, or a folder in it in old layouts.</summary>
     internal required string TransformerDirectory { get; init; }
 
@@ -36,8 +39,20 @@ internal sealed record PoolingConfig
         string? poolingFile = null;
         if (File.Exists(modules)) config = ReadModules(JsonFile.ReadArray(modules), directory, out poolingFile);
         else if (File.Exists(Path.Combine(directory, "1_Pooling", "config.json"))) poolingFile = Path.Combine(directory, "1_Pooling", "config.json");
-        if (poolingFile is not null) config = config with { Mode = ReadMode(JsonFile.ReadObject(poolingFile)) };
+        if (poolingFile is not null)
+        {
+            JsonFile json = JsonFile.ReadObject(poolingFile);
+            config = config with { PoolingFile = json, Mode = ReadMode(json) };
+        }
         return config with { MaxSequenceLength = ReadMaxLength(config.TransformerDirectory), Prompts = ReadPrompts(directory) };
+    }
+
+    /// <summary>Checks what the pooling says about the model's width.</summary>
+    /// <exception cref="BgeMetalException">It is meant for hidden states of another width.</exception>
+    internal void CheckWidth(int hiddenSize)
+    {
+        if (PoolingFile?.Field("word_embedding_dimension") is { } width && !(width.ValueKind == JsonValueKind.Number && width.TryGetInt32(out int value) && value == hiddenSize))
+            throw PoolingFile.Wrong("word_embedding_dimension", width, $"hidden_size {hiddenSize}");
     }
 
     private static PoolingConfig ReadModules(JsonFile json, string directory, out string? poolingFile)
