@@ -86,13 +86,14 @@ internal sealed class ArgumentReader
     private int Take(Option option, string written, string? attached, IReadOnlyList<string> arguments, int next)
     {
         List<string> values = [];
-        if (attached is not null) values.Add(attached);
-        else if (option.Arity.MaximumNumberOfValues == 0 || option is not ICliOption known) { }
-        else if (known.IsFlag)
+        if (option is ICliOption { IsFlag: true })
         {
-            if (next < arguments.Count && IsTruthValue(arguments[next])) values.Add(arguments[next++]);
+            string? word = attached ?? (next < arguments.Count && IsTruthValue(arguments[next]) ? arguments[next++] : null);
+            bool? value = word is null ? true : Opt.ToBoolean(word);
+            values.Add(value switch { true => "true", false => "false", _ => throw new UsageException($"{written}: '{word}' is neither true nor false") });
         }
-        else
+        else if (attached is not null) values.Add(attached);
+        else if (option is ICliOption known)
         {
             int end = known.IsList ? SkipValues(arguments, next) : Math.Min(arguments.Count, next + 1);
             if (end == next || IsOption(arguments[next])) throw new UsageException($"{written}: a value is missing (one that starts with '-' is written {written}=VALUE)");

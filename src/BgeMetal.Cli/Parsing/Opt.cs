@@ -10,21 +10,12 @@ namespace BgeMetal.Cli.Parsing;
 /// </summary>
 internal static class Opt
 {
-    /// <summary>A switch: absent is false, alone is true, and <c>--x true</c>, <c>--x=False</c>, <c>--x yes</c> are read.</summary>
-    public static CliOption<bool> Flag(string name, string description, params string[] foreign)
-    {
-        CliOption<bool> option = new(name, description, foreign) { Arity = ArgumentArity.ZeroOrOne };
-        option.CustomParser = result => result.Tokens.Count == 0 || ParseBoolean(result, name) == true;
-        return option;
-    }
+    /// <summary>A switch: absent is false, alone is true, and <c>--x true</c>, <c>--x=False</c>, <c>--x yes</c> are read (<see cref="ArgumentReader"/> does that).</summary>
+    public static CliOption<bool> Flag(string name, string description, params string[] foreign) => new(name, description, foreign) { Arity = ArgumentArity.ZeroOrOne };
 
     /// <summary>A switch that may also be left to the model: absent is null.</summary>
-    public static CliOption<bool?> MaybeFlag(string name, string description, params string[] foreign)
-    {
-        CliOption<bool?> option = new(name, description, foreign) { Arity = ArgumentArity.ZeroOrOne, HelpName = "true|false" };
-        option.CustomParser = result => result.Tokens.Count == 0 ? true : ParseBoolean(result, name);
-        return option;
-    }
+    public static CliOption<bool?> MaybeFlag(string name, string description, params string[] foreign) =>
+        new(name, description, foreign) { Arity = ArgumentArity.ZeroOrOne, HelpName = "true|false" };
 
     /// <summary>A text, a file or a folder; absent is null.</summary>
     public static CliOption<string?> Text(string name, string valueName, string description, params string[] foreign)
@@ -135,14 +126,6 @@ internal static class Opt
         "FALSE" or "NO" or "F" or "N" or "0" or "OFF" => false,
         _ => null,
     };
-
-    private static bool? ParseBoolean(ArgumentResult result, string name)
-    {
-        string word = result.Tokens[0].Value;
-        bool? value = ToBoolean(word);
-        if (value is null) result.AddError($"{name}: '{word}' is neither true nor false");
-        return value;
-    }
 
     private static int? ParseInt(ArgumentResult result, string text, string name, int minimum, int maximum)
     {

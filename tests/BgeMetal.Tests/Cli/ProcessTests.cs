@@ -1,0 +1,77 @@
+using System.Diagnostics;
+using BgeMetal.Cli;
+
+namespace BgeMetal.Tests.Cli;
+
+/// <summary>The program as a process of its own: exit codes, signals, pipes.</summary>
+public sealed class ProcessTests
+{
+    [Fact]
+    public void Wrong_usage_exits_with_2_and_a_failure_with_1()
+    {
+        (int code, string output, string error) = Run(["pull", "acme/x", "--revison", "v1"]);
+        Assert.Equal((2, ""), (code, output));
+        Assert.StartsWith("error: unknown option '--revison': did you mean '--revision'?", error, StringComparison.Ordinal);
+        (code, output, error) = Run(["pull", "acme/x"], ("HF_HUB_OFFLINE", "1"));
+        Assert.Equal((1, ""), (code, output));
+        Assert.StartsWith("error: cannot download acme/x: HF_HUB_OFFLINE is set", error, StringComparison.Ordinal);
+        Assert.Single(error.TrimEnd().Split('\n'));
+    }
+
+    [Fact]
+    public void The_version_and_the_help_are_results()
+    {
+        Assert.StartsWith("bgemetal 0.", Run(["--version"]).Output, StringComparison.Ordinal);
+        Assert.Contains("pull <REPO>", Run(["--help"]).Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_interrupt_ends_with_130()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "POSIX signals");
+        await using Hub.HubServer server = await Hub.HubServer.StartAsync();
+        TaskCompletionSource asked = new();
+        server.Intercept = async (context, _) =>
+        {
+            asked.TrySetResult();
+            await Task.Delay(TimeSpan.FromSeconds(60), context.RequestAborted).ContinueWith(_ => { }, TaskScheduler.Default);
+            return true;
+        };
+        using Process process = Start(["pull", Hub.HubServer.Repository], ("HF_ENDPOINT", server.Endpoint));
+        await asked.Task.WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+        using (Process kill = Process.Start("kill", ["-INT", process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)])) await kill.WaitForExitAsync(TestContext.Current.CancellationToken);
+        string error = await process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        Assert.Equal((130, "interrupted"), (process.ExitCode, error.Trim()));
+    }
+
+    [Fact]
+    public void A_reader_that_goes_away_is_no_error()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "a POSIX shell");
+        using Process process = Process.Start(new ProcessStartInfo("/bin/sh",
+            ["-c", "(dotnet \"$0\" --help; echo code $? >&2) | true", ProgramPath]) { RedirectStandardError = true })!;
+        string error = process.StandardError.ReadToEnd();
+        process.WaitForExit();
+        Assert.Equal("code 0", error.Trim());
+    }
+
+    private static string ProgramPath => typeof(CommandLine).Assembly.Location;
+
+    private static (int Code, string Output, string Error) Run(string[] arguments, params (string Name, string Value)[] environment)
+    {
+        using Process process = Start(arguments, environment);
+        Task<string> error = process.StandardError.ReadToEndAsync();
+        string output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        return (process.ExitCode, output, error.Result);
+    }
+
+    private static Process Start(string[] arguments, params (string Name, string Value)[] environment)
+    {
+        ProcessStartInfo start = new("dotnet", [ProgramPath, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["HF_HUB_CACHE"] = Path.Combine(Path.GetTempPath(), "bgemetal-no-cache");
+        foreach ((string name, string value) in environment) start.Environment[name] = value;
+        return Process.Start(start)!;
+    }
+}
