@@ -36,7 +36,7 @@ internal static class EndToEndCommand
     {
         string commit = ResultFile.Commit(), cpu = ResultFile.Cpu();
         Console.WriteLine($"{cpu}, commit {commit}, ONNX Runtime {OnnxEncoder.Version}");
-        Console.WriteLine($"{"model",-13} {"workload",-17} {"engine",-26} {"thr",3} {"rounds",6} {"min ms",9} {"p50 ms",9} {"tokens/s",9} {"ratio",6} {"of min",6}");
+        Console.WriteLine($"{"model",-13} {"workload",-17} {"engine",-26} {"thr",3} {"rounds",6} {"min ms",9} {"p50 ms",9} {"tokens/s",9} {"ratio",6} {"of min",6} {"padding",7}");
         foreach (EncoderShape shape in settings.Models.Select(EncoderShape.Named))
         {
             using ModelFolder folder = new(EncoderWeights.Random(shape, settings.Seed), settings.Loading.Peers);
@@ -48,7 +48,7 @@ internal static class EndToEndCommand
                 foreach (Workload workload in group)
                 {
                     EndToEndRow[] rows = Measure(settings, engines, shape, workload, group.Key, commit, cpu);
-                    Print(rows);
+                    Print(rows, (workload.Arrival ? PaddedBatching.Arrival : PaddedBatching.Sorted).PaddingFactor(workload.TokenIds));
                     if (settings.Output.Length > 0)
                         ResultFile.Append(settings.Output, rows);
                 }
@@ -101,9 +101,9 @@ internal static class EndToEndCommand
                 throw new BgeMetalException($"vectors of text {text}", $"{one.Name} and {other.Name} disagree: cosine {cosine}");
     }
 
-    private static void Print(EndToEndRow[] rows)
+    private static void Print(EndToEndRow[] rows, double padding)
     {
         foreach (EndToEndRow row in rows)
-            Console.WriteLine($"{row.Model,-13} {row.Workload,-17} {row.Engine,-26} {row.Threads,3} {row.Rounds,6} {row.MsMin,9:F1} {row.MsP50,9:F1} {row.TokensPerSecond,9:F0} {row.RatioToPeer,6:F2} {row.RatioOfMinima,6:F2}");
+            Console.WriteLine($"{row.Model,-13} {row.Workload,-17} {row.Engine,-26} {row.Threads,3} {row.Rounds,6} {row.MsMin,9:F1} {row.MsP50,9:F1} {row.TokensPerSecond,9:F0} {row.RatioToPeer,6:F2} {row.RatioOfMinima,6:F2} {padding,7:F2}");
     }
 }

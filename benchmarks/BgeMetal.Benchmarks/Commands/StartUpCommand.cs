@@ -1,0 +1,76 @@
+using System.CommandLine;
+using System.Diagnostics;
+using BgeMetal.Benchmarks.Engines;
+using BgeMetal.Benchmarks.Models;
+using BgeMetal.Benchmarks.Onnx;
+using BgeMetal.Benchmarks.Timing;
+
+namespace BgeMetal.Benchmarks.Commands;
+
+/// <summary>
+/// <c>start-up</c>: the time from starting a fresh process to the first line of its output, which is the first vector. Ours is <c>bgemetal embed</c> of one text; the peer's
+/// is this program's <c>peer-first-vector</c>, a session over the same weights that gets ready token ids, so that it tokenizes nothing.
+/// </summary>
+internal static class StartUpCommand
+{
+    private static readonly string DefaultCli = Path.Combine(ResultFile.RepositoryRoot, "src", "BgeMetal.Cli", "bin", "Release", "net10.0", "bgemetal.dll");
+
+    public static Command Create()
+    {
+        Option<string> model = new("--model") { Description = "Model shape", DefaultValueFactory = _ => "bge-small-zh" };
+        Option<string> cli = new("--cli") { Description = "The built command line", DefaultValueFactory = _ => DefaultCli };
+        Option<int> rounds = new("--rounds") { DefaultValueFactory = _ => 10 };
+        Command command = new("start-up", "Time from process start to the first vector") { model, cli, rounds };
+        command.SetAction(parsed => Run(EncoderShape.Named(parsed.GetValue(model)!), parsed.GetValue(cli)!, parsed.GetValue(rounds)));
+        return command;
+    }
+
+    /// <summary>The command that the peer's process runs.</summary>
+    public static Command CreatePeer()
+    {
+        Argument<string> file = new("file") { Description = "ONNX model" };
+        Argument<int> hiddenSize = new("hidden") { Description = "Hidden size" };
+        Command command = new("peer-first-vector", "Load an ONNX model, embed one text, print its first number (used by start-up)") { file, hiddenSize };
+        command.SetAction(parsed =>
+        {
+            using OnnxEngine engine = new(parsed.GetValue(file)!, OnnxForm.Plain, Environment.ProcessorCount, spinning: true, PaddedBatching.Sorted);
+            float[][] output = [new float[parsed.GetValue(hiddenSize)]];
+            engine.Embed([[2, 50, 60, 70, 80, 3]], output);
+            Console.WriteLine(output[0][0]);
+        });
+        return command;
+    }
+
+    private static int Run(EncoderShape shape, string cli, int rounds)
+    {
+        using ModelFolder folder = new(EncoderWeights.Random(shape, 42), [OnnxForm.Plain]);
+        string text = Path.Combine(folder.Path, "text.txt");
+        File.WriteAllText(text, "how fast does it start?\n");
+        string self = typeof(StartUpCommand).Assembly.Location;
+        Timings[] timings = PairedTiming.Run(
+        [
+            () => FirstLine([self, "peer-first-vector", folder.OnnxModel(OnnxForm.Plain), shape.HiddenSize.ToString(System.Globalization.CultureInfo.InvariantCulture)]),
+            () => FirstLine([cli, "embed", "--model", folder.Path, "--input", text, "--device", "cpu", "--quiet"]),
+        ], TimeSpan.Zero, rounds, rounds);
+        Console.WriteLine($"{shape.Name}, process start to first vector, files in the page cache, {rounds} rounds, ms:");
+        foreach ((string name, Timings times) in new[] { $"onnxruntime {OnnxEncoder.Version}", "bgemetal" }.Zip(timings))
+            Console.WriteLine($"{name,-22} min {times.Minimum,7:F0}   p50 {times.Percentile(0.5),7:F0}   p80 {times.Percentile(0.8),7:F0}");
+        return 0;
+    }
+
+    /// <summary>Runs the program up to its first line; the rest is read and waited for outside of the next measurement only in so far as the process ends by itself.</summary>
+    private static void FirstLine(string[] arguments)
+    {
+        ProcessStartInfo start = new("dotnet", arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
+        using Process process = Process.Start(start)!;
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        string? line = process.StandardOutput.ReadLine();
+        if (line is null)
+        {
+            process.WaitForExit();
+            throw new BgeMetalException("no vector from " + string.Join(' ', arguments), errors.Result.Trim());
+        }
+        process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+    }
+}
