@@ -1,7 +1,8 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Numerics.Tensors;
 using BgeMetal.Benchmarks.Timing;
-using BgeMetal.Benchmarks.TopK;
+using BgeMetal.Benchmarks.Search;
 using CsvHelper.Configuration.Attributes;
 
 namespace BgeMetal.Benchmarks.Commands;
@@ -55,7 +56,7 @@ internal static class TopKCommand
         Console.WriteLine($"{"engine",-22} {"thr",3} {"queries",7} {"rounds",6} {"min ms",9} {"p50 ms",9} {"GB/s",7} {"ratio",6}");
         foreach (int threads in (int[])[.. new[] { 1, settings.Threads }.Distinct()])
         {
-            ITopKEngine[] engines = [new DotLoop(corpus, settings.Dimensions, threads)];
+            ITopKEngine[] engines = [new DotLoop(corpus, settings.Dimensions, threads), new ManagedTopK(corpus, settings.Dimensions, threads)];
             foreach (int count in settings.Queries)
                 Measure(settings, engines, threads, UnitRows(count, settings.Dimensions, seed: 2), count, commit, cpu);
             foreach (ITopKEngine engine in engines)
@@ -108,13 +109,13 @@ internal static class TopKCommand
     private static float[] UnitRows(int rows, int dimensions, int seed)
     {
         Random random = new(seed);
-        float[] values = new float[rows * dimensions];
+        float[] values = GC.AllocateUninitializedArray<float>(checked(rows * dimensions), pinned: true);
         for (int i = 0; i < values.Length; i++)
             values[i] = 2f * random.NextSingle() - 1f;
         for (int row = 0; row < rows; row++)
         {
             Span<float> vector = values.AsSpan(row * dimensions, dimensions);
-            System.Numerics.Tensors.TensorPrimitives.Divide(vector, System.Numerics.Tensors.TensorPrimitives.Norm(vector), vector);
+            TensorPrimitives.Divide(vector, TensorPrimitives.Norm(vector), vector);
         }
         return values;
     }

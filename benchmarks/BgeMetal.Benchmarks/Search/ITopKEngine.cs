@@ -1,4 +1,4 @@
-namespace BgeMetal.Benchmarks.TopK;
+namespace BgeMetal.Benchmarks.Search;
 
 /// <summary>Exact search: the k rows of a corpus with the largest inner product with each query, best first, ties by the lower row.</summary>
 internal interface ITopKEngine : IDisposable

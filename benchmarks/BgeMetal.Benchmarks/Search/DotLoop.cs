@@ -1,6 +1,6 @@
 using System.Numerics.Tensors;
 
-namespace BgeMetal.Benchmarks.TopK;
+namespace BgeMetal.Benchmarks.Search;
 
 /// <summary>
 /// The peer that a .NET developer writes without a search library: <see cref="TensorPrimitives"/>.Dot for every row and query, the best k in a sorted list; with several threads
