@@ -1,0 +1,153 @@
+using BgeMetal.Kernels.Primitives;
+using BgeMetal.Kernels.Runtime;
+using ILGPU;
+
+namespace BgeMetal.Kernels.Cuda;
+
+/// <summary>The operands of C = A B in one of the three storage forms, with the epilogue that consumes C.</summary>
+internal struct GemmArguments<TEpilogue> where TEpilogue : unmanaged, IEpilogue
+{
+    /// <summary>Byte addresses of the operands.</summary>
+    public long A, B;
+
+    /// <summary>Elements between the starts of neighbouring stored rows.</summary>
+    public int StrideA, StrideB;
+
+    /// <summary>Sizes of the product.</summary>
+    public int M, N, K;
+
+    /// <summary>Depth of one split, a multiple of the tile's BlockK; blocks with z = s sum over [s * SplitDepth, (s + 1) * SplitDepth).</summary>
+    public int SplitDepth;
+
+    /// <summary>Consumes the product.</summary>
+    public TEpilogue Epilogue;
+}
+
+/// <summary>
+/// Matrix products on the tensor cores. A block computes one tile of C: cp.async fills a ring of shared-memory stages, each of which every warp
+/// multiplies out of swizzled shared memory, and the finished tile passes through shared memory once more so that the epilogue sees whole rows
+/// in 16-byte pieces. What lies outside an operand is read as zero, in pieces of 8 elements: the contiguous dimension of A and B must be a multiple
+/// of 8, the others are arbitrary; addresses and row strides of A and B must be multiples of 16 bytes. Sums are binary32 in a fixed order. Grid: (ceil(N / BlockN), ceil(M / BlockM), splits), so that
+/// neighbouring blocks share rows of A and the whole of B stays in the second-level cache.
+/// </summary>
+internal static class Gemm
+{
+    [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Nt), typeof(Tile128), typeof(Accumulator128), typeof(Partial),
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = 2, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Nn), typeof(Tile64), typeof(Accumulator32), typeof(Partial),
+        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = 3, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Tn), typeof(Tile128), typeof(Accumulator128), typeof(Partial),
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = 2, TensorCores = true)]
+    public static void Multiply<T, TForm, TTile, TAcc, TEpilogue>(GemmArguments<TEpilogue> arguments)
+        where T : unmanaged, IElement where TForm : struct, IForm where TTile : struct, ITile
+        where TAcc : unmanaged, IAccumulator where TEpilogue : unmanaged, IEpilogue
+    {
+        int shared = SharedBlock.Open();
+        int stageA = TTile.BlockM * TTile.BlockK * 2, stage = stageA + TTile.BlockN * TTile.BlockK * 2;
+        int row0 = Grid.IdxY * TTile.BlockM, column0 = Grid.IdxX * TTile.BlockN;
+        int depth0 = Grid.IdxZ * arguments.SplitDepth, depth = Math.Min(arguments.K - depth0, arguments.SplitDepth);
+        int tiles = (depth + TTile.BlockK - 1) / TTile.BlockK;
+
+        TileSource a = TileSource.Open<TTile>(arguments.A, arguments.StrideA, TForm.AkContiguous, row0, arguments.M, depth0, arguments.K, TTile.BlockM);
+        TileSource b = TileSource.Open<TTile>(arguments.B, arguments.StrideB, TForm.BkContiguous, column0, arguments.N, depth0, arguments.K, TTile.BlockN);
+        for (int s = 0; s < TTile.Stages - 1; s++)
+        {
+            if (s < tiles) Fetch<TForm, TTile>(ref a, ref b, shared + s * stage, shared + s * stage + stageA);
+            AsyncCopy.Commit();
+        }
+
+        int lane = Group.IdxX & 31, warp = Group.IdxX >> 5;
+        int warpRow = (warp >> TTile.WarpColumnsShift) * TTile.WarpM, warpColumn = (warp & ((1 << TTile.WarpColumnsShift) - 1)) * TTile.WarpN;
+        int laneA = WarpMma.LaneAddressA<TForm, TTile>(lane, warpRow), laneB = stageA + WarpMma.LaneAddressB<TForm, TTile>(lane, warpColumn);
+        TAcc sums = Accumulators.Zero<TAcc>();
+        int read = shared, write = shared + (TTile.Stages - 1) * stage, end = shared + TTile.Stages * stage;
+        for (int tile = 0; tile < tiles; tile++)
+        {
+            AsyncCopy.Wait(TTile.Stages - 2);
+            Group.Barrier();
+            if (tile + TTile.Stages - 1 < tiles) Fetch<TForm, TTile>(ref a, ref b, write, write + stageA);
+            AsyncCopy.Commit();
+            sums = WarpMma.Multiply<TAcc, T, TForm, TTile>(sums, read + laneA, read + laneB);
+            read += stage;
+            if (read == end) read = shared;
+            write += stage;
+            if (write == end) write = shared;
+        }
+        AsyncCopy.Wait(0);
+        Group.Barrier();
+
+        int stride = WarpMma.StagingStride(TTile.BlockN);
+        WarpMma.Stage<TAcc, TTile>(sums, shared + ((warpRow + (lane >> 2)) * stride + warpColumn + ((lane & 3) << 1)) * 4, TTile.BlockN + 8);
+        Group.Barrier();
+        Finish<TTile, TEpilogue>(arguments.Epilogue, shared, stride, row0, column0, arguments.M, arguments.N);
+    }
+
+    private static void Fetch<TForm, TTile>(ref TileSource a, ref TileSource b, int sharedA, int sharedB)
+        where TForm : struct, IForm where TTile : struct, ITile
+    {
+        a.Fetch<TTile>(sharedA, TForm.AkContiguous, TTile.BlockM);
+        b.Fetch<TTile>(sharedB, TForm.BkContiguous, TTile.BlockN);
+    }
+
+    private static void Finish<TTile, TEpilogue>(TEpilogue epilogue, int shared, int stride, int row0, int column0, int rows, int columns)
+        where TTile : struct, ITile where TEpilogue : unmanaged, IEpilogue
+    {
+        int chunkShift = TTile.BlockN == 128 ? 4 : 3, step = TTile.Threads >> chunkShift;
+        int first = Group.IdxX >> chunkShift, column = (Group.IdxX & ((1 << chunkShift) - 1)) * 8, split = Grid.IdxZ;
+        bool whole = epilogue.Vectorized != 0 & column0 + column + 8 <= columns;
+        for (int r = first; r < TTile.BlockM; r += step)
+        {
+            if (row0 + r >= rows) continue;
+            int address = shared + (r * stride + column) * 4;
+            if (whole)
+                epilogue.Write8(SharedBlock.Load8(address), row0 + r, column0 + column, split);
+            else
+                for (int c = 0; c < 8; c++)
+                    if (column0 + column + c < columns)
+                        epilogue.Write(SharedBlock.Load(address + c * 4), row0 + r, column0 + column + c, split);
+        }
+    }
+}
+
+/// <summary>One thread's part in copying the tiles of an operand, from one stage to the next.</summary>
+internal struct TileSource
+{
+    private long _address;
+    private long _rowStep;
+    private long _tileStep;
+    private int _target;
+    private int _rowsLeft;
+    private int _elementsLeft;
+
+    /// <summary>
+    /// Starts at depth <paramref name="depth0"/> of the operand's rows (or columns) from <paramref name="start"/> on. Threads are dealt out along
+    /// the contiguous dimension, 16 bytes each, so that a warp reads whole lines.
+    /// </summary>
+    public static TileSource Open<TTile>(long address, int stride, bool depthContiguous, int start, int limit, int depth0, int depth, int block)
+        where TTile : struct, ITile
+    {
+        int chunkShift = depthContiguous ? 3 : block == 128 ? 4 : 3;
+        int row = Group.IdxX >> chunkShift, chunk = Group.IdxX & ((1 << chunkShift) - 1);
+        long firstRow = depthContiguous ? start + row : depth0 + row, firstElement = (depthContiguous ? depth0 : start) + chunk * 8;
+        return new TileSource
+        {
+            _address = address + (firstRow * stride + firstElement) * 2,
+            _rowStep = (long)(TTile.Threads >> chunkShift) * stride * 2,
+            _tileStep = depthContiguous ? TTile.BlockK * 2 : (long)TTile.BlockK * stride * 2,
+            _target = (row << (chunkShift + 4)) + ((chunk ^ (row & 7)) << 4),
+            _rowsLeft = (int)((depthContiguous ? limit : depth) - firstRow),
+            _elementsLeft = (int)((depthContiguous ? depth : limit) - firstElement),
+        };
+    }
+
+    /// <summary>Issues the copies of one stage to the tile at <paramref name="shared"/> and moves on to the next depth.</summary>
+    public void Fetch<TTile>(int shared, bool depthContiguous, int block) where TTile : struct, ITile
+    {
+        int rows = _elementsLeft > 0 ? _rowsLeft : 0;
+        int shift = depthContiguous ? 3 : block == 128 ? 4 : 3, rowStep = TTile.Threads >> shift;
+        AsyncCopy.Rows(shared + _target, _address, _rowStep, rows, (depthContiguous ? block : TTile.BlockK) / rowStep, rowStep, rowStep << (shift + 4));
+        _address += _tileStep;
+        if (depthContiguous) _elementsLeft -= TTile.BlockK;
+        else _rowsLeft -= TTile.BlockK;
+    }
+}

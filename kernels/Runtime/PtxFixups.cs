@@ -1,0 +1,65 @@
+using System.Globalization;
+using System.Text;
+using System.Text.RegularExpressions;
+
+namespace BgeMetal.Kernels.Runtime;
+
+/// <summary>
+/// What the text that ILGPU writes needs before it is loaded. Branches lose <c>.uni</c>, because ptxas unrolls no loop whose back edge carries it;
+/// <c>.target</c> names the real architecture (ILGPU stops at sm_80); the entry gets the kernel's own name and numbered names are renumbered in
+/// order of appearance, so that a recompilation gives the same text and the driver's own cache hits; the empty functions that stand for
+/// intrinsics go; 128-byte aligned parameters (tensor maps) are declared with the alignment the hardware asks for.
+/// </summary>
+internal static partial class PtxFixups
+{
+    /// <summary>Part of the disk cache's key: raise it when the fix-ups change.</summary>
+    public const int Revision = 1;
+
+    /// <summary>The text to load for architecture <paramref name="target"/>, for example "sm_90".</summary>
+    public static string Apply(string ptx, string target, string entryName)
+    {
+        string text = ptx.Replace("\r\n", "\n").Replace("bra.uni", "bra");
+        text = Target().Replace(text, $".target {target}");
+        text = RemoveUncalled(text);
+        text = TensorMap().Replace(text, ".param .align 64 .b8 $1[128]");
+        Match entry = Entry().Match(text);
+        if (entry.Success) text = text.Replace(entry.Groups[1].Value, entryName);
+        return Renumber(text);
+    }
+
+    // Intrinsics leave functions behind that nobody calls: the text was put in the place of the call.
+    private static string RemoveUncalled(string text) => Function().Replace(text, match =>
+        Regex.IsMatch(text, $@"\bcall\b[^;]*\b{match.Groups[1].Value}\b") ? match.Value : "");
+
+    private static string Renumber(string text)
+    {
+        Dictionary<string, string> numbers = [];
+        StringBuilder result = new(text.Length);
+        int position = 0;
+        foreach (Match match in NumberedName().Matches(text))
+        {
+            string old = match.Groups[2].Value;
+            if (!numbers.TryGetValue(old, out string? renamed))
+                numbers[old] = renamed = numbers.Count.ToString(CultureInfo.InvariantCulture);
+            result.Append(text, position, match.Groups[2].Index - position).Append(renamed);
+            position = match.Index + match.Length;
+        }
+        return result.Append(text, position, text.Length - position).ToString();
+    }
+
+    [GeneratedRegex(@"\.target\s+\S+")]
+    private static partial Regex Target();
+
+    // A declaration up to its semicolon, or a definition up to its closing brace; the name comes before the second parenthesis.
+    [GeneratedRegex(@"^\.visible \.func (?:\([^)]*\) )?(\w+)\([^)]*\)\s*(?:;|\{.*?^\}\s*?$)\n*", RegexOptions.Multiline | RegexOptions.Singleline)]
+    private static partial Regex Function();
+
+    [GeneratedRegex(@"\.param \.align 8 \.b8 (\w+)\[128\]")]
+    private static partial Regex TensorMap();
+
+    [GeneratedRegex(@"\.entry\s+(\w+)\s*\(")]
+    private static partial Regex Entry();
+
+    [GeneratedRegex(@"(?<=[A-Za-z$])(?<!\bsm)(_)(\d+)\b")]
+    private static partial Regex NumberedName();
+}

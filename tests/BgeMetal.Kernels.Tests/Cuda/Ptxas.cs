@@ -1,0 +1,86 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.RegularExpressions;
+
+namespace BgeMetal.Kernels.Tests.Cuda;
+
+/// <summary>What ptxas made of one kernel.</summary>
+internal sealed record AssembledKernel(int Registers, int StackBytes, int SpillBytes, int StaticSharedBytes, int TensorCoreInstructions, int Instructions,
+    string Warnings);
+
+/// <summary>NVIDIA's assembler, where the machine has one: the environment variable PTXAS, the PATH, or ~/.cache/bgemetal/cuda/bin.</summary>
+internal static partial class Ptxas
+{
+    private static readonly string? s_path = Find();
+
+    /// <summary>Skips the calling test, with the reason, where there is no ptxas with cuobjdump or nvdisasm beside it.</summary>
+    public static void RequireOrSkip() => Assert.SkipUnless(s_path is not null, "no ptxas: set PTXAS, or put a CUDA toolkit's bin on the PATH");
+
+    /// <summary>Assembles <paramref name="ptx"/> for <paramref name="target"/> and disassembles the result.</summary>
+    /// <exception cref="InvalidOperationException">ptxas refused the text; the message holds its output.</exception>
+    public static AssembledKernel Assemble(string ptx, string target)
+    {
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("bgemetal-ptxas-");
+        try
+        {
+            string source = Path.Combine(folder.FullName, "kernel.ptx"), cubin = Path.Combine(folder.FullName, "kernel.cubin");
+            File.WriteAllText(source, ptx);
+            string report = Run(s_path!, "-v", $"-arch={target}", source, "-o", cubin);
+            string code = Run(Path.Combine(Path.GetDirectoryName(s_path!)!, "nvdisasm"), "-c", cubin);
+            string[] warnings = [.. report.Split('\n').Where(l => l.Contains("warning", StringComparison.OrdinalIgnoreCase) || l.Contains("C75", StringComparison.Ordinal))];
+            return new AssembledKernel(Number(report, Registers()), Number(report, Stack()), Number(report, SpillStores()) + Number(report, SpillLoads()),
+                Number(report, Shared()), TensorCore().Count(code), Instruction().Count(code), string.Join('\n', warnings));
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
+        }
+    }
+
+    private static int Number(string report, Regex pattern)
+    {
+        Match match = pattern.Match(report);
+        return match.Success ? int.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture) : 0;
+    }
+
+    private static string Run(string program, params string[] arguments)
+    {
+        ProcessStartInfo start = new(program, arguments) { RedirectStandardError = true, RedirectStandardOutput = true };
+        using Process process = Process.Start(start)!;
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        string output = process.StandardOutput.ReadToEnd() + errors.GetAwaiter().GetResult();
+        process.WaitForExit();
+        return process.ExitCode == 0 ? output : throw new InvalidOperationException($"{program} {string.Join(' ', arguments)}: {output}");
+    }
+
+    private static string? Find()
+    {
+        string name = OperatingSystem.IsWindows() ? "ptxas.exe" : "ptxas";
+        string? named = Environment.GetEnvironmentVariable("PTXAS");
+        string home = Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
+        IEnumerable<string> candidates = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries)
+            .Append(Path.Combine(home, ".cache", "bgemetal", "cuda", "bin")).Select(folder => Path.Combine(folder, name));
+        return candidates.Prepend(named ?? "").FirstOrDefault(File.Exists);
+    }
+
+    [GeneratedRegex(@"Used (\d+) registers")]
+    private static partial Regex Registers();
+
+    [GeneratedRegex(@"(\d+) bytes stack frame")]
+    private static partial Regex Stack();
+
+    [GeneratedRegex(@"(\d+) bytes spill stores")]
+    private static partial Regex SpillStores();
+
+    [GeneratedRegex(@"(\d+) bytes spill loads")]
+    private static partial Regex SpillLoads();
+
+    [GeneratedRegex(@"(\d+) bytes smem")]
+    private static partial Regex Shared();
+
+    [GeneratedRegex(@"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?HMMA", RegexOptions.Multiline)]
+    private static partial Regex TensorCore();
+
+    [GeneratedRegex(@"^\s*/\*[0-9a-f]{4,}\*/\s+(?!NOP)", RegexOptions.Multiline)]
+    private static partial Regex Instruction();
+}
