@@ -1,0 +1,151 @@
+using System.Runtime.CompilerServices;
+using BgeMetal.Kernels.Primitives;
+
+namespace BgeMetal.Kernels.Runtime;
+
+/// <summary>The number of blocks of a launch, per dimension.</summary>
+public readonly record struct GridSize(int X, int Y = 1, int Z = 1);
+
+/// <summary>
+/// Where kernels run: a GPU (<see cref="CudaDevice"/>) or its emulation on the CPU (<see cref="EmulatedDevice"/>). Everything that is enqueued runs
+/// in order, on one stream; only <see cref="Synchronize"/> waits. Not thread-safe: one thread at a time enqueues.
+/// </summary>
+public abstract class KernelDevice : IDisposable
+{
+    private readonly Dictionary<Delegate, KernelDescriptor> _descriptors = new(ReferenceEqualityComparer.Instance);
+
+    /// <summary>What the hardware calls itself.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>How many blocks can truly run side by side, one on each multiprocessor.</summary>
+    public abstract int MultiProcessors { get; }
+
+    /// <summary>The most shared memory that one block can have, in bytes.</summary>
+    public abstract int SharedMemoryPerBlock { get; }
+
+    /// <summary>Enqueues a kernel; its descriptor supplies the block size and the shared memory. A grid with no block does nothing.</summary>
+    /// <exception cref="InvalidOperationException">The kernel is not declared by a <see cref="CudaKernelAttribute"/>.</exception>
+    /// <exception cref="DeviceException">The driver refuses the launch.</exception>
+    public void Launch<TArguments>(Action<TArguments> kernel, GridSize grid, TArguments arguments) where TArguments : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(kernel);
+        if (grid.X <= 0 || grid.Y <= 0 || grid.Z <= 0) return;
+        if (!_descriptors.TryGetValue(kernel, out KernelDescriptor? descriptor))
+            _descriptors.Add(kernel, descriptor = KernelRegistry.Of(kernel.Method));
+        LaunchCore(kernel, descriptor, grid, ref arguments);
+    }
+
+    /// <summary>Reserves memory; contents are undefined.</summary>
+    /// <exception cref="DeviceException">There is not enough: the message says how much was asked for and how much is free.</exception>
+    public abstract DeviceMemory Allocate(long sizeBytes);
+
+    /// <summary>Reserves host memory that the device can reach at full speed.</summary>
+    public abstract PinnedMemory AllocatePinned(long sizeBytes);
+
+    /// <summary>Enqueues a copy; the host memory must stay unchanged until the stream has passed it (pinned) or the call returns (pageable).</summary>
+    public abstract void CopyToDevice(nint host, long device, long sizeBytes);
+
+    /// <summary>Enqueues a copy; the host memory is valid after <see cref="Synchronize"/>.</summary>
+    public abstract void CopyToHost(long device, nint host, long sizeBytes);
+
+    /// <summary>Enqueues a copy from device memory to device memory.</summary>
+    public abstract void Copy(long source, long target, long sizeBytes);
+
+    /// <summary>Enqueues a fill with one byte value.</summary>
+    public abstract void Fill(long device, byte value, long sizeBytes);
+
+    /// <summary>Waits for everything enqueued so far; a failure of an earlier kernel surfaces here.</summary>
+    /// <exception cref="DeviceException">A kernel failed.</exception>
+    public abstract void Synchronize();
+
+    /// <summary>Copies <paramref name="source"/> to the device and waits.</summary>
+    public unsafe void Upload<T>(ReadOnlySpan<T> source, DevicePointer<T> target) where T : unmanaged
+    {
+        fixed (T* pointer = source) CopyToDevice((nint)pointer, target.Address, (long)source.Length * sizeof(T));
+        Synchronize();
+    }
+
+    /// <summary>Waits, and copies from the device into <paramref name="target"/>.</summary>
+    public unsafe void Download<T>(DevicePointer<T> source, Span<T> target) where T : unmanaged
+    {
+        fixed (T* pointer = target)
+        {
+            CopyToHost(source.Address, (nint)pointer, (long)target.Length * sizeof(T));
+            Synchronize();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
+    }
+
+    internal abstract void Free(DeviceMemory memory);
+
+    internal abstract void Free(PinnedMemory memory);
+
+    private protected abstract void LaunchCore<TArguments>(Action<TArguments> kernel, KernelDescriptor descriptor, GridSize grid, ref TArguments arguments)
+        where TArguments : unmanaged;
+
+    /// <summary>Gives back what the device holds.</summary>
+    protected abstract void Dispose(bool disposing);
+}
+
+/// <summary>One allocation of device memory, which the caller cuts up. Starts at a multiple of 256 bytes.</summary>
+public sealed class DeviceMemory : IDisposable
+{
+    private KernelDevice? _device;
+
+    internal DeviceMemory(KernelDevice device, long address, long sizeBytes)
+    {
+        _device = device;
+        Address = address;
+        SizeBytes = sizeBytes;
+    }
+
+    /// <summary>The first byte.</summary>
+    public long Address { get; }
+
+    /// <summary>The size in bytes.</summary>
+    public long SizeBytes { get; }
+
+    /// <summary><paramref name="count"/> elements from byte <paramref name="offsetBytes"/> on.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">They do not lie within the allocation.</exception>
+    public DevicePointer<T> Slice<T>(long offsetBytes, long count) where T : unmanaged
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(offsetBytes);
+        ArgumentOutOfRangeException.ThrowIfNegative(count);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(count, (SizeBytes - offsetBytes) / Unsafe.SizeOf<T>());
+        return new DevicePointer<T>(Address + offsetBytes);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => Interlocked.Exchange(ref _device, null)?.Free(this);
+}
+
+/// <summary>Host memory that the device copies from and to without a detour.</summary>
+public sealed class PinnedMemory : IDisposable
+{
+    private KernelDevice? _device;
+
+    internal PinnedMemory(KernelDevice device, nint address, long sizeBytes)
+    {
+        _device = device;
+        Address = address;
+        SizeBytes = sizeBytes;
+    }
+
+    /// <summary>The first byte.</summary>
+    public nint Address { get; }
+
+    /// <summary>The size in bytes.</summary>
+    public long SizeBytes { get; }
+
+    /// <summary>The memory as elements; at most 2^31 - 1 of them.</summary>
+    public unsafe Span<T> Span<T>() where T : unmanaged => new((void*)Address, checked((int)(SizeBytes / sizeof(T))));
+
+    /// <inheritdoc/>
+    public void Dispose() => Interlocked.Exchange(ref _device, null)?.Free(this);
+}
