@@ -139,7 +139,7 @@ public sealed class HostileSafetensorsTests : CheckpointFolder
         byte[] good = [.. Length(120), .. Encoding.UTF8.GetBytes("""{"__metadata__":{"format":"pt"},"a":{"dtype":"F16","shape":[2,4],"data_offsets":[0,16]}}""".PadRight(120)), .. new byte[16]];
         Random random = new(1);
         int refused = 0;
-        for (int round = 0; round < 3000; round++)
+        for (int round = 0; round < 400; round++)
         {
             byte[] bytes = (byte[])good.Clone();
             for (int i = random.Next(1, 4); i > 0; i--) bytes[random.Next(bytes.Length)] = (byte)random.Next(256);
@@ -154,6 +154,6 @@ public sealed class HostileSafetensorsTests : CheckpointFolder
                 refused++;
             }
         }
-        Assert.True(refused > 1000, $"{refused} refused");
+        Assert.True(refused > 150, $"{refused} refused");
     }
 }
