@@ -1,62 +1,42 @@
-using System.Numerics;
+using System.Collections.Concurrent;
+using BgeMetal.Kernels.Cpu;
 
 namespace BgeMetal.Retrieval;
 
-/// <summary>Exact top-k by inner product over row-major vectors. Order: score, descending; equal scores by row, ascending; NaN last.</summary>
+/// <summary>Exact top-k by inner product over vectors in memory, mapped or not, block by block so that it can be cancelled. See <see cref="TopK"/> for order and cost.</summary>
 internal static unsafe class ExactSearch
 {
-    private const int TileRows = 256;
+    /// <summary>About 0.1 s of work for a few hundred queries; small against a corpus that is worth cancelling, large against the cost of a block.</summary>
+    private const int BlockRows = 1 << 15;
+
+    /// <summary>Teams are kept for the life of the process: their threads sleep between searches, and a search never has to wait for one to stop.</summary>
+    private static readonly ConcurrentDictionary<int, Lazy<WorkerTeam>> s_teams = new();
+
+    /// <summary>The team of so many threads; 0 or less for one thread a core.</summary>
+    public static WorkerTeam Team(int threads)
+    {
+        threads = Math.Min(threads <= 0 ? Environment.ProcessorCount : threads, 1024);
+        return threads == 1 ? WorkerTeam.Single : s_teams.GetOrAdd(threads, static n => new Lazy<WorkerTeam>(() => new WorkerTeam(n))).Value;
+    }
 
     /// <summary>
-    /// Finds the k best rows for each of m queries. <paramref name="rowIndices"/> and <paramref name="scores"/> are [m, k], filled with -1 and -infinity where there
-    /// are fewer than k rows. Rows and queries are zero-padded to <paramref name="stride"/>, a multiple of 16, in floats.
+    /// Finds the k best of <paramref name="rows"/> rows for each of m queries. Queries are [m, dim] without gaps, corpus rows <paramref name="stride"/> floats apart.
+    /// The results are [m, k], filled up with -1 and negative infinity where there are fewer than k rows.
     /// </summary>
-    /// <exception cref="OperationCanceledException">The token was cancelled; looked at once a tile.</exception>
-    public static void Run(float* queries, int m, float* corpus, long rows, int stride, int k, Span<long> rowIndices, Span<float> scores, CancellationToken ct)
+    /// <exception cref="OperationCanceledException">The token was cancelled; looked at between blocks.</exception>
+    public static void Run(WorkerTeam team, ReadOnlySpan<float> queries, int m, int dim, float* corpus, int stride, long rows, int k, Span<long> indices, Span<float> scores, CancellationToken ct)
     {
-        rowIndices.Fill(-1);
-        scores.Fill(float.NegativeInfinity);
-        int[] counts = new int[m];
-        for (long tile = 0; tile < rows; tile += TileRows)
+        fixed (float* query = queries, score = scores)
+        fixed (long* index = indices)
         {
-            ct.ThrowIfCancellationRequested();
-            long end = Math.Min(rows, tile + TileRows);
-            for (int q = 0; q < m; q++)
+            using TopK search = new(team, query, dim, m, dim, k);
+            for (long done = 0; done < rows; done += BlockRows)
             {
-                Span<long> best = rowIndices.Slice(q * k, k);
-                Span<float> bestScores = scores.Slice(q * k, k);
-                for (long row = tile; row < end; row++) Offer(Dot(queries + ((long)q * stride), corpus + (row * stride), stride), row, best, bestScores, ref counts[q]);
+                ct.ThrowIfCancellationRequested();
+                search.Add(corpus + (done * stride), stride, Math.Min(BlockRows, rows - done), done);
             }
+
+            search.Finish(index, score);
         }
-    }
-
-    /// <summary>Puts a row in its place among the best so far, if it has one. Rows come in ascending order, so an equal score goes behind.</summary>
-    private static void Offer(float score, long row, Span<long> rows, Span<float> scores, ref int count)
-    {
-        int k = rows.Length;
-        if (count == k && !(Rank(score) > Rank(scores[k - 1]))) return;
-        int low = 0, high = count;
-        while (low < high)
-        {
-            int middle = (low + high) / 2;
-            if (Rank(score) > Rank(scores[middle])) high = middle;
-            else low = middle + 1;
-        }
-
-        int moved = Math.Min(count, k - 1) - low;
-        rows.Slice(low, moved).CopyTo(rows[(low + 1)..]);
-        scores.Slice(low, moved).CopyTo(scores[(low + 1)..]);
-        rows[low] = row;
-        scores[low] = score;
-        count = Math.Min(count + 1, k);
-    }
-
-    private static float Rank(float score) => float.IsNaN(score) ? float.NegativeInfinity : score;
-
-    private static float Dot(float* a, float* b, int length)
-    {
-        Vector<float> sum = Vector<float>.Zero;
-        for (int i = 0; i < length; i += Vector<float>.Count) sum += Vector.Load(a + i) * Vector.Load(b + i);
-        return Vector.Sum(sum);
     }
 }

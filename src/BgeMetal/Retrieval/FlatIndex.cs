@@ -17,10 +17,12 @@ public sealed unsafe class FlatIndex : IDisposable
     private readonly long _vectorsAt;
     private readonly IReadOnlyList<string>? _ids;
     private readonly IReadOnlyList<string>? _texts;
+    private readonly int _threads;
     private volatile bool _disposed;
 
-    private FlatIndex(SafeBuffer memory, FlatIndexFormat format, long vectorsAt, IReadOnlyList<string>? ids, IReadOnlyList<string>? texts)
+    private FlatIndex(SafeBuffer memory, FlatIndexFormat format, long vectorsAt, IReadOnlyList<string>? ids, IReadOnlyList<string>? texts, int threads)
     {
+        _threads = threads;
         _memory = memory;
         _format = format;
         _vectorsAt = vectorsAt;
@@ -49,8 +51,10 @@ public sealed unsafe class FlatIndex : IDisposable
     public static FlatIndexWriter Create(string path, int dimension, string model = "", string queryInstruction = "") => new(path, dimension, model, queryInstruction);
 
     /// <summary>Opens an index file and checks its header, its size and its table of texts.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="threads">Threads a search may use; 0 for one a core. The results do not depend on it.</param>
     /// <exception cref="BgeMetalException">The file is missing, truncated, damaged, or no index.</exception>
-    public static FlatIndex Open(string path)
+    public static FlatIndex Open(string path, int threads = 0)
     {
         if (!File.Exists(path)) throw new BgeMetalException("cannot open the index", Directory.Exists(path) ? "this is a directory, a file was expected" : "there is no such file", path);
         try
@@ -61,7 +65,7 @@ public sealed unsafe class FlatIndex : IDisposable
             FlatIndexFormat format = FlatIndexFormat.Parse(header.AsSpan(0, got), file.Length, path);
             (string model, string instruction) = FlatIndexFormat.ParseMetadata(header, ReadMetadata(file, format), path);
             CheckOffsets(file, format, path);
-            return new FlatIndex(Map(file), format, FlatIndexFormat.HeaderBytes, null, null) { Model = model, QueryInstruction = instruction };
+            return new FlatIndex(Map(file), format, FlatIndexFormat.HeaderBytes, null, null, threads) { Model = model, QueryInstruction = instruction };
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -74,8 +78,9 @@ public sealed unsafe class FlatIndex : IDisposable
     /// <param name="dimension">Values in a vector.</param>
     /// <param name="ids">One id a row; null for the row's number from 0.</param>
     /// <param name="texts">One text a row; null for none.</param>
+    /// <param name="threads">Threads a search may use; 0 for one a core. The results do not depend on it.</param>
     /// <exception cref="ArgumentException">The lengths do not fit together.</exception>
-    public static FlatIndex FromVectors(ReadOnlySpan<float> vectors, int dimension, IReadOnlyList<string>? ids = null, IReadOnlyList<string>? texts = null)
+    public static FlatIndex FromVectors(ReadOnlySpan<float> vectors, int dimension, IReadOnlyList<string>? ids = null, IReadOnlyList<string>? texts = null, int threads = 0)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(dimension);
         if (vectors.Length % dimension != 0) throw new ArgumentException($"{vectors.Length} values are no whole number of rows of {dimension}", nameof(vectors));
@@ -85,7 +90,7 @@ public sealed unsafe class FlatIndex : IDisposable
         FlatIndexFormat format = new(dimension, rows, 0, 0);
         AlignedMemory memory = new((long)rows * format.Stride * sizeof(float));
         CopyPadded(vectors, rows, dimension, format.Stride, (float*)memory.DangerousGetHandle());
-        return new FlatIndex(memory, format, 0, ids ?? [.. Enumerable.Range(0, rows).Select(i => $"{i}")], texts);
+        return new FlatIndex(memory, format, 0, ids ?? [.. Enumerable.Range(0, rows).Select(i => $"{i}")], texts, threads);
     }
 
     /// <summary>The best rows for one query, best first: at most k, fewer when the index is smaller.</summary>
@@ -212,10 +217,7 @@ public sealed unsafe class FlatIndex : IDisposable
         int m = queries.Length / Dimension;
         if (queries.Length != (long)m * Dimension) throw new ArgumentException($"{queries.Length} values are no whole number of queries of {Dimension}", nameof(queries));
         if (rows.Length != (long)m * k || scores.Length != rows.Length) throw new ArgumentException($"results of [{m}, {k}] were expected", nameof(rows));
-        using AlignedMemory padded = new((long)m * _format.Stride * sizeof(float));
-        float* query = (float*)padded.DangerousGetHandle();
-        CopyPadded(queries, m, Dimension, _format.Stride, query);
-        ExactSearch.Run(query, m, (float*)(memory + _vectorsAt), Count, _format.Stride, k, rows, scores, ct);
+        ExactSearch.Run(ExactSearch.Team(_threads), queries, m, Dimension, (float*)(memory + _vectorsAt), _format.Stride, Count, k, rows, scores, ct);
     }
 
     private string Record(long row, int part)

@@ -86,6 +86,23 @@ public sealed class FlatIndexTests : IDisposable
     }
 
     [Fact]
+    public void One_thread_and_several_find_the_same_bits()
+    {
+        const int dimension = 48, rows = 70_000;
+        Random random = new(4);
+        float[] vectors = [.. Enumerable.Range(0, rows * dimension).Select(_ => random.NextSingle() - 0.5f)], queries = vectors[..(40 * dimension)];
+        using FlatIndex one = FlatIndex.FromVectors(vectors, dimension, threads: 1);
+        using FlatIndex three = FlatIndex.FromVectors(vectors, dimension, threads: 3);
+        SearchHit[][] expected = one.SearchBatch(queries, 20), hits = three.SearchBatch(queries, 20);
+        for (int q = 0; q < 40; q++)
+        {
+            Assert.Equal(expected[q], hits[q]);
+            Assert.Equal(expected[q], three.Search(queries.AsSpan(q * dimension, dimension), 20, TestContext.Current.CancellationToken));
+            Assert.All(hits[q], h => Assert.Equal(Enumerable.Range(0, dimension).Sum(c => (double)vectors[(h.Row * dimension) + c] * queries[(q * dimension) + c]), h.Score, 1e-5));
+        }
+    }
+
+    [Fact]
     public void Nan_scores_come_last_and_equal_scores_by_row()
     {
         using FlatIndex index = FlatIndex.FromVectors([1, float.NaN, 2, 1, 2], 1);
