@@ -12,8 +12,11 @@ internal enum OnnxForm
     /// <summary>ONNX Runtime's fused operators, as its transformer optimizer leaves them (Attention, SkipLayerNormalization, BiasGelu, EmbedLayerNormalization).</summary>
     Fused,
 
+    /// <summary>The fused form with MultiHeadAttention over three separate matrix products in place of Attention, which multiplies head by head.</summary>
+    FusedSplit,
+
     /// <summary>
-    /// The fused form with a last layer that computes queries, attention and feed-forward for the first token only. No exporter writes this; it shows how much of a
+    /// The split fused form with a last layer that computes queries, attention and feed-forward for the first token only. No exporter writes this; it shows how much of a
     /// lead comes from the kernels and how much from not computing rows that CLS pooling throws away. Its only output is the CLS rows.
     /// </summary>
     FusedCls,
@@ -50,7 +53,7 @@ internal sealed class BertGraph
     public static void Save(EncoderWeights weights, OnnxForm form, bool clsOnly, string path)
     {
         BertGraph bert = new(weights);
-        string last = form == OnnxForm.Plain ? bert.PlainEncoder() : bert.FusedEncoder(form == OnnxForm.FusedCls);
+        string last = form == OnnxForm.Plain ? bert.PlainEncoder() : bert.FusedEncoder(form);
         if (clsOnly || form == OnnxForm.FusedCls)
             bert.graph.Output(Cls, bert.graph.Node("Gather", [last, bert.graph.Integer(0)], ("axis", 1L)), "batch", weights.Shape.HiddenSize);
         else
@@ -92,7 +95,7 @@ internal sealed class BertGraph
         return LayerNorm(prefix + "output.LayerNorm", Add(Linear(prefix + "output.dense", gelu), middle));
     }
 
-    private string FusedEncoder(bool clsOnlyLastLayer)
+    private string FusedEncoder(OnnxForm form)
     {
         string x = graph.Node(MicrosoftDomain, "EmbedLayerNormalization",
             [ToInt32(inputIds), ToInt32(tokenTypeIds), Table("embeddings.word_embeddings.weight"), Table("embeddings.position_embeddings.weight"),
@@ -102,9 +105,9 @@ internal sealed class BertGraph
         for (int layer = 0; layer < shape.Layers; layer++)
         {
             string prefix = EncoderShape.LayerPrefix(layer);
-            bool clsOnly = clsOnlyLastLayer && layer == shape.Layers - 1;
+            bool clsOnly = form == OnnxForm.FusedCls && layer == shape.Layers - 1;
             string queries = clsOnly ? graph.Node("Slice", [x, graph.Integers(0), graph.Integers(1), graph.Integers(1)]) : x;
-            string context = clsOnly ? ClsAttention(prefix, queries, x, mask) : FusedAttention(prefix, x, mask);
+            string context = form == OnnxForm.Fused ? FusedAttention(prefix, x, mask) : SplitAttention(prefix, queries, x, mask);
             x = FusedFeedForward(prefix, context, queries);
         }
         return x;
@@ -117,7 +120,7 @@ internal sealed class BertGraph
         return graph.Node(MicrosoftDomain, "Attention", [x, weight, bias, mask], 1, ("num_heads", (long)shape.Heads));
     }
 
-    private string ClsAttention(string prefix, string queries, string x, string mask)
+    private string SplitAttention(string prefix, string queries, string x, string mask)
     {
         string bias = graph.Weight(prefix + "qkv.bias", [3 * shape.HiddenSize], () => JoinedBias(prefix));
         string query = graph.Node("MatMul", [queries, Transposed(prefix + "attention.self.query.weight", shape.HiddenSize, shape.HiddenSize)]);

@@ -2,8 +2,10 @@ using System.Diagnostics;
 
 namespace BgeMetal.Benchmarks.Timing;
 
-/// <summary>The times of one contestant, in milliseconds, sorted.</summary>
-internal sealed record Timings(double[] SortedMs)
+/// <summary>The times of one contestant in milliseconds.</summary>
+/// <param name="SortedMs">Elapsed time of every run, ascending.</param>
+/// <param name="MinimumCpuMs">The least processor time that a run took, all threads of the process together: the measure for a busy machine, spinning included.</param>
+internal sealed record Timings(double[] SortedMs, double MinimumCpuMs)
 {
     /// <summary>How often it ran.</summary>
     public int Rounds => SortedMs.Length;
@@ -36,15 +38,18 @@ internal static class PairedTiming
             foreach (Action contestant in contestants)
                 contestant();
         List<double>[] times = [.. contestants.Select(_ => new List<double>())];
+        double[] cpu = [.. contestants.Select(_ => double.PositiveInfinity)];
         total.Restart();
         for (int round = 0; round < minimumRounds || (round < maximumRounds && total.Elapsed < budget); round++)
             for (int turn = 0; turn < contestants.Count; turn++)
             {
                 int who = round % 2 == 0 ? turn : contestants.Count - 1 - turn;
+                TimeSpan cpuBefore = Environment.CpuUsage.TotalTime;
                 long start = Stopwatch.GetTimestamp();
                 contestants[who]();
                 times[who].Add(Stopwatch.GetElapsedTime(start).TotalMilliseconds);
+                cpu[who] = Math.Min(cpu[who], (Environment.CpuUsage.TotalTime - cpuBefore).TotalMilliseconds);
             }
-        return [.. times.Select(list => new Timings([.. list.Order()]))];
+        return [.. times.Select((list, who) => new Timings([.. list.Order()], cpu[who]))];
     }
 }

@@ -24,6 +24,7 @@ internal sealed record EndToEndRow
     [Name("ms_p20")] public required double MsP20 { get; init; }
     [Name("ms_p50")] public required double MsP50 { get; init; }
     [Name("ms_p80")] public required double MsP80 { get; init; }
+    [Name("cpu_ms_min")] public required double CpuMsMin { get; init; }
     [Name("tokens_per_second")] public required double TokensPerSecond { get; init; }
     [Name("ratio_to_peer")] public required double RatioToPeer { get; init; }
     [Name("ratio_of_minima")] public required double RatioOfMinima { get; init; }
