@@ -48,4 +48,13 @@ public static class Tolerance
             if (BitConverter.SingleToInt32Bits(actual[i]) != BitConverter.SingleToInt32Bits(expected[i]))
                 Assert.Fail($"{what ?? "results"} differ at {i}: {actual[i]:g9} and {expected[i]:g9}");
     }
+
+    /// <summary>Fails unless every element differs by at most <paramref name="absolute"/>; NaN never passes.</summary>
+    public static void AssertClose(ReadOnlySpan<float> expected, ReadOnlySpan<float> actual, double absolute, string what)
+    {
+        Assert.Equal(expected.Length, actual.Length);
+        for (int i = 0; i < expected.Length; i++)
+            if (!(Math.Abs((double)expected[i] - actual[i]) <= absolute))
+                Assert.Fail($"{what}: element {i} is {actual[i]:g9}, expected {expected[i]:g9} within {absolute:g2}");
+    }
 }

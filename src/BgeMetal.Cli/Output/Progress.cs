@@ -74,6 +74,6 @@ internal sealed class Progress : IProgress<long>, IDisposable
     private sealed class RateColumn(Progress progress) : ProgressColumn
     {
         public override IRenderable Render(RenderOptions options, ProgressTask task, TimeSpan deltaTime) =>
-            new Text($"{Terminal.Count(Interlocked.Read(ref progress._count))} {progress._unit}, {Terminal.Count(progress.Rate)}/s");
+            new Markup($"{Terminal.Count(Interlocked.Read(ref progress._count))} {progress._unit}, {Terminal.Count(progress.Rate)}/s");
     }
 }

@@ -1,0 +1,84 @@
+using BgeMetal.Tensors;
+
+namespace BgeMetal.Data;
+
+/// <summary>
+/// A batch of token sequences back to back: the only batch form, on the CPU and on CUDA, in training and in serving. There is no padding and no
+/// attention mask anywhere; sequence b is the tokens CuSeqlens[b] .. CuSeqlens[b+1]. The buffers are reused from batch to batch.
+/// </summary>
+internal sealed class PackedBatch(PositionRule positions)
+{
+    private int[] _tokenIds = [];
+    private int[] _positionIds = [];
+    private int[] _tokenTypeIds = [];
+    private int[] _cuSeqlens = [0];
+
+    /// <summary>B: sequences added since <see cref="Clear"/>.</summary>
+    public int Sequences { get; private set; }
+
+    /// <summary>T: tokens of all sequences.</summary>
+    public int TotalTokens => _cuSeqlens[Sequences];
+
+    /// <summary>Tokens of the longest sequence.</summary>
+    public int MaxSeqlen { get; private set; }
+
+    /// <summary>Vocabulary ids [T].</summary>
+    public ReadOnlySpan<int> TokenIds => _tokenIds.AsSpan(0, TotalTokens);
+
+    /// <summary>Rows of the position table [T].</summary>
+    public ReadOnlySpan<int> PositionIds => _positionIds.AsSpan(0, TotalTokens);
+
+    /// <summary>Rows of the token type table [T].</summary>
+    public ReadOnlySpan<int> TokenTypeIds => _tokenTypeIds.AsSpan(0, TotalTokens);
+
+    /// <summary>Sequence starts and the end [B+1].</summary>
+    public ReadOnlySpan<int> CuSeqlens => _cuSeqlens.AsSpan(0, Sequences + 1);
+
+    /// <summary>Empties the batch and keeps its buffers.</summary>
+    public void Clear()
+    {
+        Sequences = 0;
+        MaxSeqlen = 0;
+    }
+
+    /// <summary>Appends a sequence. Ids and lengths were checked against the model where the text was read.</summary>
+    public void Add(TokenSequence sequence)
+    {
+        if (sequence.Length == 0) throw new ArgumentException("a sequence has at least one token", nameof(sequence));
+        int start = TotalTokens, end = checked(start + sequence.Length);
+        Reserve(ref _tokenIds, end);
+        Reserve(ref _positionIds, end);
+        Reserve(ref _tokenTypeIds, end);
+        Reserve(ref _cuSeqlens, Sequences + 2);
+        sequence.Ids.Span.CopyTo(_tokenIds.AsSpan(start));
+        positions.Write(sequence.Ids.Span, _positionIds.AsSpan(start, sequence.Length));
+        Span<int> types = _tokenTypeIds.AsSpan(start, sequence.Length);
+        if (sequence.TypeIds is { } given) given.Span.CopyTo(types);
+        else types.Clear();
+        _cuSeqlens[++Sequences] = end;
+        MaxSeqlen = Math.Max(MaxSeqlen, sequence.Length);
+    }
+
+    /// <summary>Copies the batch to the arena's device.</summary>
+    public PackedTensors Upload(Arena arena)
+    {
+        Tensor clsOffsets = arena.Integers(Sequences + 1);
+        Span<int> offsets = Ints(clsOffsets);
+        for (int i = 0; i < offsets.Length; i++) offsets[i] = i;
+        return new PackedTensors(Copy(arena, TokenIds), Copy(arena, PositionIds), Copy(arena, TokenTypeIds), Copy(arena, CuSeqlens), clsOffsets, MaxSeqlen);
+    }
+
+    private static Tensor Copy(Arena arena, ReadOnlySpan<int> values)
+    {
+        Tensor tensor = arena.Integers(values.Length);
+        values.CopyTo(Ints(tensor));
+        return tensor;
+    }
+
+    private static unsafe Span<int> Ints(Tensor tensor) => new(tensor.Ints, tensor.Columns);
+
+    private static void Reserve(ref int[] array, int length)
+    {
+        if (array.Length < length) Array.Resize(ref array, Math.Max(length, array.Length * 2));
+    }
+}

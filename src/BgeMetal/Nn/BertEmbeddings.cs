@@ -1,0 +1,30 @@
+using BgeMetal.Autograd;
+using BgeMetal.Ops;
+using BgeMetal.Tensors;
+
+namespace BgeMetal.Nn;
+
+/// <summary>Token ids to vectors: LayerNorm(word + position + token type) (Devlin et al. 2019, figure 2).</summary>
+internal sealed class BertEmbeddings(ParameterStore parameters, EncoderShape shape)
+{
+    private const string Prefix = "embeddings.";
+    private readonly Tensor _word = parameters[Prefix + "word_embeddings.weight"];
+    private readonly Tensor _position = parameters[Prefix + "position_embeddings.weight"];
+    private readonly Tensor _type = parameters[Prefix + "token_type_embeddings.weight"];
+    private readonly Tensor _gamma = parameters[Prefix + "LayerNorm.weight"];
+    private readonly Tensor _beta = parameters[Prefix + "LayerNorm.bias"];
+
+    /// <summary>The parameters this module reads.</summary>
+    public static IEnumerable<ParameterSpec> Specs(EncoderShape shape) =>
+    [
+        new(Prefix + "word_embeddings.weight", ParameterRole.Table, shape.VocabSize, shape.HiddenSize, shape.PadTokenId),
+        new(Prefix + "position_embeddings.weight", ParameterRole.Table, shape.MaxPositions, shape.HiddenSize, shape.PaddingPosition),
+        new(Prefix + "token_type_embeddings.weight", ParameterRole.Table, shape.TypeVocabSize, shape.HiddenSize),
+        new(Prefix + "LayerNorm.weight", ParameterRole.Gain, 1, shape.HiddenSize),
+        new(Prefix + "LayerNorm.bias", ParameterRole.Bias, 1, shape.HiddenSize),
+    ];
+
+    /// <summary>[T] ids -> [T, D].</summary>
+    public Tensor Forward(Tape tape, PackedTensors batch) =>
+        tape.EmbeddingLayerNorm(batch, _word, _position, _type, _gamma, _beta, shape.LayerNormEpsilon);
+}

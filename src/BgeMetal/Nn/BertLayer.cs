@@ -1,0 +1,88 @@
+using BgeMetal.Autograd;
+using BgeMetal.Kernels.Cpu;
+using BgeMetal.Ops;
+using BgeMetal.Tensors;
+
+namespace BgeMetal.Nn;
+
+/// <summary>
+/// One post-LayerNorm transformer layer (Vaswani et al. 2017, section 3; Devlin et al. 2019):
+/// a = LayerNorm(x + dense(attention(x))); y = LayerNorm(a + dense(gelu(dense(a)))), with the exact (erf) GELU.
+/// </summary>
+internal sealed class BertLayer
+{
+    private readonly LinearWeight _queryKeyValue;
+    private readonly LinearWeight _query;
+    private readonly LinearWeight _keyValue;
+    private readonly LinearWeight _attentionOutput;
+    private readonly LinearWeight _intermediate;
+    private readonly LinearWeight _output;
+    private readonly Tensor _attentionGamma;
+    private readonly Tensor _attentionBeta;
+    private readonly Tensor _outputGamma;
+    private readonly Tensor _outputBeta;
+    private readonly EncoderShape _shape;
+
+    /// <summary>Layer <paramref name="prefix"/> (for instance <c>encoder.layer.0.</c>) over its parameters.</summary>
+    public BertLayer(ParameterStore parameters, EncoderShape shape, string prefix)
+    {
+        _shape = shape;
+        _queryKeyValue = parameters.Linear(prefix + "attention.self.query");
+        _query = _queryKeyValue.Layers(0, 1);
+        _keyValue = _queryKeyValue.Layers(1, 2);
+        _attentionOutput = parameters.Linear(prefix + "attention.output.dense");
+        _intermediate = parameters.Linear(prefix + "intermediate.dense");
+        _output = parameters.Linear(prefix + "output.dense");
+        _attentionGamma = parameters[prefix + "attention.output.LayerNorm.weight"];
+        _attentionBeta = parameters[prefix + "attention.output.LayerNorm.bias"];
+        _outputGamma = parameters[prefix + "output.LayerNorm.weight"];
+        _outputBeta = parameters[prefix + "output.LayerNorm.bias"];
+    }
+
+    /// <summary>The linear layers of layer <paramref name="prefix"/>; query, key and value side by side.</summary>
+    public static IEnumerable<LinearSpec> LinearSpecs(EncoderShape shape, string prefix) =>
+    [
+        new([prefix + "attention.self.query", prefix + "attention.self.key", prefix + "attention.self.value"], shape.HiddenSize, shape.HiddenSize),
+        new([prefix + "attention.output.dense"], shape.HiddenSize, shape.HiddenSize),
+        new([prefix + "intermediate.dense"], shape.IntermediateSize, shape.HiddenSize),
+        new([prefix + "output.dense"], shape.HiddenSize, shape.IntermediateSize),
+    ];
+
+    /// <summary>The LayerNorm vectors of layer <paramref name="prefix"/>.</summary>
+    public static IEnumerable<ParameterSpec> Specs(EncoderShape shape, string prefix) =>
+    [
+        new(prefix + "attention.output.LayerNorm.weight", ParameterRole.Gain, 1, shape.HiddenSize),
+        new(prefix + "attention.output.LayerNorm.bias", ParameterRole.Bias, 1, shape.HiddenSize),
+        new(prefix + "output.LayerNorm.weight", ParameterRole.Gain, 1, shape.HiddenSize),
+        new(prefix + "output.LayerNorm.bias", ParameterRole.Bias, 1, shape.HiddenSize),
+    ];
+
+    /// <summary>[T, D] -> [T, D].</summary>
+    public Tensor Forward(Tape tape, Tensor x, PackedTensors batch)
+    {
+        Tensor qkv = tape.Linear(x, _queryKeyValue);
+        Tensor context = tape.Attention(_queryKeyValue.Part(qkv, 0), _queryKeyValue.Part(qkv, 1), _queryKeyValue.Part(qkv, 2),
+            batch.CuSeqlens, batch.CuSeqlens, _shape.NumHeads);
+        return FeedForward(tape, x, context);
+    }
+
+    /// <summary>
+    /// The rows that CLS pooling reads, [T, D] -> [B, D]: keys and values for every token, all the rest for each sequence's first token only.
+    /// Equal, bit for bit, to those rows of <see cref="Forward"/>.
+    /// </summary>
+    public Tensor ForwardCls(Tape tape, Tensor x, PackedTensors batch)
+    {
+        Tensor keyValue = tape.Linear(x, _keyValue);
+        Tensor first = tape.ClsPooling(x, batch.CuSeqlens);
+        Tensor context = tape.Attention(tape.Linear(first, _query), _keyValue.Part(keyValue, 0), _keyValue.Part(keyValue, 1),
+            batch.ClsOffsets, batch.CuSeqlens, _shape.NumHeads);
+        return FeedForward(tape, first, context);
+    }
+
+    private Tensor FeedForward(Tape tape, Tensor x, Tensor context)
+    {
+        Tensor attended = tape.AddLayerNorm(tape.Linear(context, _attentionOutput), x, _attentionGamma, _attentionBeta, _shape.LayerNormEpsilon);
+        Tensor expanded = tape.Linear(attended, _intermediate, LinearEpilogue.Gelu);
+        return tape.AddLayerNorm(tape.Linear(expanded, _output), attended, _outputGamma, _outputBeta, _shape.LayerNormEpsilon);
+    }
+}

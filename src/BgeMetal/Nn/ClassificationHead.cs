@@ -1,0 +1,35 @@
+using BgeMetal.Autograd;
+using BgeMetal.Kernels.Cpu;
+using BgeMetal.Ops;
+using BgeMetal.Tensors;
+
+namespace BgeMetal.Nn;
+
+/// <summary>
+/// A score from the first token: out(tanh(dense(cls))). BERT calls the two layers <c>pooler.dense</c> and <c>classifier</c>, XLM-RoBERTa
+/// <c>classifier.dense</c> and <c>classifier.out_proj</c>; the arithmetic is the same.
+/// </summary>
+internal sealed class ClassificationHead(ParameterStore parameters, ClassificationHeadNames names)
+{
+    private readonly LinearWeight _dense = parameters.Linear(names.Dense);
+    private readonly LinearWeight _output = parameters.Linear(names.Output);
+
+    /// <summary>The linear layers of the head.</summary>
+    public static IEnumerable<LinearSpec> LinearSpecs(ClassificationHeadNames names, int hiddenSize, int numLabels) =>
+        [new([names.Dense], hiddenSize, hiddenSize), new([names.Output], numLabels, hiddenSize)];
+
+    /// <summary>cls [B, D] -> logits [B, labels].</summary>
+    public Tensor Forward(Tape tape, Tensor cls) => tape.Linear(tape.Linear(cls, _dense, LinearEpilogue.Tanh), _output);
+}
+
+/// <summary>State-dict prefixes of the two layers of a classification head.</summary>
+/// <param name="Dense">The layer before tanh.</param>
+/// <param name="Output">The layer that gives the logits.</param>
+internal sealed record ClassificationHeadNames(string Dense, string Output)
+{
+    /// <summary>BertForSequenceClassification.</summary>
+    public static ClassificationHeadNames Bert { get; } = new("pooler.dense", "classifier");
+
+    /// <summary>XLMRobertaForSequenceClassification.</summary>
+    public static ClassificationHeadNames XlmRoberta { get; } = new("classifier.dense", "classifier.out_proj");
+}

@@ -1,0 +1,20 @@
+using BgeMetal.Autograd;
+using BgeMetal.Tensors;
+
+namespace BgeMetal.Ops;
+
+/// <summary>Rows scaled to unit length.</summary>
+internal static class NormalizeRowsOp
+{
+    extension(Tape tape)
+    {
+        /// <summary>x / max(|x|, 1e-12) row by row, [B, D].</summary>
+        public unsafe Tensor NormalizeRows(Tensor x)
+        {
+            Check.NotEmpty("NormalizeRows", x);
+            Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
+            Kernels.Cpu.NormalizeRows.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, y.Floats, y.RowStride);
+            return y;
+        }
+    }
+}

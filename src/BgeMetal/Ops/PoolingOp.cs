@@ -1,0 +1,30 @@
+using BgeMetal.Autograd;
+using BgeMetal.Kernels.Cpu;
+using BgeMetal.Tensors;
+
+namespace BgeMetal.Ops;
+
+/// <summary>One row a sequence out of one row a token.</summary>
+internal static class PoolingOp
+{
+    extension(Tape tape)
+    {
+        /// <summary>Each sequence's first row: x [T, D] -> [B, D].</summary>
+        public unsafe Tensor ClsPooling(Tensor x, Tensor cuSeqlens)
+        {
+            Check.NotEmpty("ClsPooling", x);
+            Tensor y = tape.Arena.Activation(cuSeqlens.Columns - 1, x.Columns);
+            Pooling.Cls(tape.Device.Team, x.Floats, x.RowStride, cuSeqlens.Ints, y.Rows, x.Columns, y.Floats, y.RowStride);
+            return y;
+        }
+
+        /// <summary>The mean over each sequence's rows: x [T, D] -> [B, D].</summary>
+        public unsafe Tensor MeanPooling(Tensor x, Tensor cuSeqlens)
+        {
+            Check.NotEmpty("MeanPooling", x);
+            Tensor y = tape.Arena.Activation(cuSeqlens.Columns - 1, x.Columns);
+            Pooling.Mean(tape.Device.Team, x.Floats, x.RowStride, cuSeqlens.Ints, y.Rows, x.Columns, y.Floats, y.RowStride);
+            return y;
+        }
+    }
+}

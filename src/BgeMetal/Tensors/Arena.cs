@@ -1,0 +1,87 @@
+using BgeMetal.Kernels;
+using BgeMetal.Kernels.Cpu;
+
+namespace BgeMetal.Tensors;
+
+/// <summary>
+/// A bump allocator for the tensors of one step: allocation moves a pointer, <see cref="Rewind"/> moves it back, nothing is freed in between.
+/// It grows by whole blocks until the largest step fits; after that a step allocates no memory at all. Not thread-safe: one arena a worker.
+/// </summary>
+internal sealed class Arena : IDisposable
+{
+    private const long AlignmentBytes = 64;
+    private const long FirstBlockBytes = 1 << 20;
+    private readonly List<NativeBuffer> _blocks = [];
+    private int _block;
+    private long _used;
+    private long _below;
+
+    /// <summary>An empty arena; the first allocation takes the first block.</summary>
+    public Arena(Device device) => Device = device;
+
+    /// <summary>The device its tensors live on.</summary>
+    public Device Device { get; private set; }
+
+    /// <summary>The most bytes that were in use at one time.</summary>
+    public long PeakBytes { get; private set; }
+
+    /// <summary>Bytes taken from the system.</summary>
+    public long ReservedBytes { get; private set; }
+
+    /// <summary>The same memory computing with another team of threads. Only between steps, when nothing is allocated.</summary>
+    public void MoveTo(Device device)
+    {
+        if (_below + _used != 0) throw new InvalidOperationException("the arena is in use");
+        Device = device;
+    }
+
+    /// <summary>An uninitialised activation [rows, columns] of floats, rows padded by one cache line on the CPU.</summary>
+    public Tensor Activation(int rows, int columns) => Allocate(DType.Float32, rows, columns, columns + 16);
+
+    /// <summary>An uninitialised dense vector of 32-bit integers.</summary>
+    public Tensor Integers(int count) => Allocate(DType.Int32, 1, count, count);
+
+    /// <summary>The place to return to with <see cref="Rewind"/>.</summary>
+    public ArenaMark Mark() => new(_block, _used, _below);
+
+    /// <summary>Forgets everything allocated since <paramref name="mark"/> was taken.</summary>
+    public void Rewind(ArenaMark mark)
+    {
+        _block = mark.Block;
+        _used = mark.Used;
+        _below = mark.Below;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (NativeBuffer block in _blocks) block.Dispose();
+        _blocks.Clear();
+    }
+
+    private unsafe Tensor Allocate(DType dtype, int rows, int columns, int rowStride)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(rows);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(columns);
+        long bytes = ((long)rows * rowStride * dtype.SizeBytes + AlignmentBytes - 1) / AlignmentBytes * AlignmentBytes;
+        while (_block < _blocks.Count && _used + bytes > _blocks[_block].SizeBytes)
+        {
+            _below += _blocks[_block].SizeBytes;
+            _block++;
+            _used = 0;
+        }
+        if (_block == _blocks.Count)
+        {
+            NativeBuffer added = new(Math.Max(bytes, Math.Max(FirstBlockBytes, ReservedBytes)));
+            _blocks.Add(added);
+            ReservedBytes += added.SizeBytes;
+        }
+        nint address = (nint)_blocks[_block].Bytes + (nint)_used;
+        _used += bytes;
+        PeakBytes = Math.Max(PeakBytes, _below + _used);
+        return new Tensor(Device, address, dtype, rows, columns, rowStride);
+    }
+}
+
+/// <summary>A position in an <see cref="Arena"/>.</summary>
+internal readonly record struct ArenaMark(int Block, long Used, long Below);

@@ -1,0 +1,21 @@
+namespace BgeMetal.Tensors;
+
+/// <summary>
+/// A batch of token sequences on the device, back to back and without padding: sequence b is the rows CuSeqlens[b] .. CuSeqlens[b+1] of every
+/// [T, ..] activation. The only batch form there is; the host builds it as a PackedBatch.
+/// </summary>
+/// <param name="TokenIds">Vocabulary ids, int32 [T].</param>
+/// <param name="PositionIds">Rows of the position table, int32 [T].</param>
+/// <param name="TokenTypeIds">Rows of the token type table, int32 [T].</param>
+/// <param name="CuSeqlens">Sequence starts and the end, int32 [B+1].</param>
+/// <param name="ClsOffsets">0, 1, .. B, int32 [B+1]: the sequence starts of a batch that keeps one row a sequence.</param>
+/// <param name="MaxSeqlen">Tokens of the longest sequence.</param>
+internal readonly record struct PackedTensors(
+    Tensor TokenIds, Tensor PositionIds, Tensor TokenTypeIds, Tensor CuSeqlens, Tensor ClsOffsets, int MaxSeqlen)
+{
+    /// <summary>T: tokens of all sequences.</summary>
+    public int TotalTokens => TokenIds.Columns;
+
+    /// <summary>B: sequences.</summary>
+    public int Sequences => CuSeqlens.Columns - 1;
+}

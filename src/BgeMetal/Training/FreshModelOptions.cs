@@ -1,0 +1,43 @@
+namespace BgeMetal.Training;
+
+/// <summary>The sizes of a fresh model.</summary>
+public sealed record FreshModelOptions
+{
+    /// <summary>Transformer layers.</summary>
+    public int Layers { get; init; } = 4;
+
+    /// <summary>Width of a token's vector; the heads divide it into multiples of 8, at most 128.</summary>
+    public int HiddenSize { get; init; } = 256;
+
+    /// <summary>Attention heads.</summary>
+    public int Heads { get; init; } = 4;
+
+    /// <summary>Width of the feed-forward block; 0 means four times the hidden size.</summary>
+    public int IntermediateSize { get; init; }
+
+    /// <summary>The most tokens of a text.</summary>
+    public int MaxPositions { get; init; } = 512;
+
+    /// <summary>How token vectors become one vector. A fresh model starts with the mean; CLS needs pre-training first.</summary>
+    public Checkpoints.PoolingMode Pooling { get; init; } = Checkpoints.PoolingMode.Mean;
+
+    /// <summary>Seed of the weights.</summary>
+    public int Seed { get; init; } = 42;
+
+    /// <exception cref="BgeMetalException">A size is out of range.</exception>
+    internal void Validate()
+    {
+        InRange("--layers", Layers, 1, 200);
+        InRange("--hidden-size", HiddenSize, 8, 16384);
+        InRange("--heads", Heads, 1, 1024);
+        InRange("--intermediate-size", IntermediateSize, 0, 65536);
+        InRange("--max-positions", MaxPositions, 3, 1 << 20);
+        if (HiddenSize % Heads != 0 || HiddenSize / Heads % 8 != 0 || HiddenSize / Heads > 128)
+            throw new BgeMetalException("option --heads", $"{Heads} heads divide {HiddenSize} into {(double)HiddenSize / Heads:0.##} a head, expected a multiple of 8 up to 128");
+    }
+
+    private static void InRange(string option, int value, int least, int most)
+    {
+        if (value < least || value > most) throw new BgeMetalException($"option {option}", $"{value} is out of range, expected {least} to {most}");
+    }
+}

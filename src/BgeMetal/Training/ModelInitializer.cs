@@ -1,0 +1,63 @@
+using BgeMetal.Checkpoints;
+using BgeMetal.Nn;
+using BgeMetal.Retrieval;
+using BgeMetal.Tensors;
+using BgeMetal.Text;
+
+namespace BgeMetal.Training;
+
+/// <summary>
+/// Makes a fresh BERT with BERT's initialisation (Devlin et al. 2019; as transformers does it): weights and tables normal with standard deviation
+/// 0.02, the padding row and all biases zero, LayerNorm gains one.
+/// </summary>
+public static class ModelInitializer
+{
+    private const double StandardDeviation = 0.02;
+
+    /// <summary>Saves a fresh model with <paramref name="tokenizer"/>'s files to a new or empty directory, in Hugging Face's layout.</summary>
+    /// <param name="directory">Where it goes.</param>
+    /// <param name="tokenizer">A BERT WordPiece tokenizer; its vocabulary gives the size of the word table.</param>
+    /// <param name="options">Sizes and seed; the same seed gives the same bytes on every machine.</param>
+    /// <param name="overwrite">Replace the model that the directory already holds.</param>
+    /// <exception cref="BgeMetalException">A size is out of range, or the directory cannot be written.</exception>
+    public static ModelConfig Create(string directory, ModelTokenizer tokenizer, FreshModelOptions options, bool overwrite = false)
+    {
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        ArgumentNullException.ThrowIfNull(options);
+        options.Validate();
+        ModelConfig config = new()
+        {
+            ModelType = ModelConfig.Bert,
+            Architectures = ["BertModel"],
+            VocabSize = tokenizer.VocabularySize,
+            HiddenSize = options.HiddenSize,
+            NumHiddenLayers = options.Layers,
+            NumAttentionHeads = options.Heads,
+            IntermediateSize = options.IntermediateSize > 0 ? options.IntermediateSize : 4 * options.HiddenSize,
+            MaxPositionEmbeddings = options.MaxPositions,
+            TypeVocabSize = 2,
+            PadTokenId = Math.Max(tokenizer.PadId, 0),
+            InitializerRange = StandardDeviation,
+        };
+        CheckpointWriter.Save(directory, config, Parameters(config.ToEncoderShape(), options.Seed), options.Pooling, normalize: true,
+            options.MaxPositions, tokenizer.Files, new SaveOptions { Overwrite = overwrite });
+        return config;
+    }
+
+    private static List<NamedTensor> Parameters(EncoderShape shape, int seed)
+    {
+        LinearSpec pooler = new(["pooler.dense"], shape.HiddenSize, shape.HiddenSize);
+        IEnumerable<ParameterSpec> specs = BertEncoder.Specs(shape)
+            .Concat(BertEncoder.LinearSpecs(shape).Append(pooler).SelectMany(linear => linear.Parameters()));
+        return [.. specs.Select((spec, index) => new NamedTensor(spec.Name, spec.Shape, Values(spec, seed, index)))];
+    }
+
+    private static float[] Values(ParameterSpec spec, int seed, int stream)
+    {
+        float[] values = new float[checked((int)spec.Count)];
+        if (spec.Role == ParameterRole.Gain) values.AsSpan().Fill(1);
+        if (spec.Role is ParameterRole.Table or ParameterRole.Matrix) new NormalSampler(seed, stream).Fill(values, StandardDeviation);
+        if (spec.PaddingRow >= 0) values.AsSpan(spec.PaddingRow * spec.Columns, spec.Columns).Clear();
+        return values;
+    }
+}
