@@ -27,7 +27,7 @@ internal sealed class AddedTokenMatcher
         (string Text, AddedToken Token)[] all = [.. patterns.Where(pattern => pattern.Text.Length > 0)];
         _tokens = Array.ConvertAll(all, pattern => pattern.Token);
         _root = _trie.AddRoot();
-        for (int i = 0; i < all.Length; i++) _trie.Add(_root, all[i].Text, i);
+        for (int i = 0; i < all.Length; i++) _trie.TryAdd(_root, all[i].Text, i);
         _first = SearchValues.Create([.. all.Select(pattern => pattern.Text[0])]);
     }
 

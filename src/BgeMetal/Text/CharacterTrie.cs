@@ -13,17 +13,26 @@ internal sealed class CharacterTrie
     public const int None = -1;
 
     private const int MaxNodes = 1 << 24;
-    private ulong[] _slots = new ulong[1 << 10];
-    private int[] _values = new int[1 << 9];
-    private int _shift = 64 - 10;
+    private ulong[] _slots;
+    private int[] _values;
+    private int _shift;
     private int _nodes;
+
+    /// <summary>An empty trie with room for about <paramref name="nodes"/> prefixes; it grows when there are more.</summary>
+    public CharacterTrie(int nodes = 1 << 8)
+    {
+        _values = new int[Math.Clamp(nodes, 1 << 8, MaxNodes)];
+        _slots = new ulong[BitOperations.RoundUpToPowerOf2(2 * (uint)_values.Length)];
+        _shift = 64 - BitOperations.Log2((uint)_slots.Length);
+    }
 
     /// <summary>Adds an empty root and returns its node.</summary>
     public int AddRoot() => AddNode();
 
-    /// <summary>Stores <paramref name="value"/> (not negative) under <paramref name="key"/>; a later value replaces an earlier one.</summary>
+    /// <summary>Stores <paramref name="value"/> (not negative) under <paramref name="key"/> unless it has one.</summary>
+    /// <returns>Whether it was stored.</returns>
     /// <exception cref="InvalidOperationException">The entries have more than 2^24 distinct prefixes.</exception>
-    public void Add(int root, ReadOnlySpan<char> key, int value)
+    public bool TryAdd(int root, ReadOnlySpan<char> key, int value)
     {
         int node = root;
         foreach (char unit in key)
@@ -37,7 +46,21 @@ internal sealed class CharacterTrie
             }
             node = child;
         }
+        if (_values[node] >= 0) return false;
         _values[node] = value;
+        return true;
+    }
+
+    /// <summary>The value of an entry, or <see cref="None"/>.</summary>
+    public int Find(int root, ReadOnlySpan<char> key)
+    {
+        int node = root;
+        foreach (char unit in key)
+        {
+            node = Child(node, unit);
+            if (node < 0) return None;
+        }
+        return _values[node];
     }
 
     /// <summary>The node that <paramref name="unit"/> leads to from <paramref name="node"/>, or <see cref="None"/>.</summary>

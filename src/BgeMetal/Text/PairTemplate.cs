@@ -15,13 +15,13 @@ internal sealed record TemplatePart(int Sequence, int[] Ids, string[]? Tokens, i
 }
 
 /// <summary>How one text, or two, are dressed with special tokens and token types.</summary>
-internal sealed class PairTemplate(IReadOnlyList<TemplatePart> single, IReadOnlyList<TemplatePart> pair)
+internal sealed class PairTemplate(TemplatePart[] single, TemplatePart[] pair)
 {
     /// <summary>The parts for one text.</summary>
-    public IReadOnlyList<TemplatePart> Single { get; } = single;
+    public TemplatePart[] Single { get; } = single;
 
     /// <summary>The parts for two texts.</summary>
-    public IReadOnlyList<TemplatePart> Pair { get; } = pair;
+    public TemplatePart[] Pair { get; } = pair;
 
     /// <summary>The number of tokens added to one text.</summary>
     public int AddedToSingle { get; } = single.Sum(part => part.Ids.Length);

@@ -70,7 +70,7 @@ internal sealed class PipelineTokenizer : ModelTokenizer
     public override int TokenToId(string token)
     {
         ArgumentNullException.ThrowIfNull(token);
-        return _addedByContent.TryGetValue(token, out AddedToken? added) ? added.Id : _pipeline.Model.Ids.GetValueOrDefault(token, -1);
+        return _addedByContent.TryGetValue(token, out AddedToken? added) ? added.Id : _pipeline.Model.Find(token);
     }
 
     /// <inheritdoc/>
@@ -188,7 +188,7 @@ internal sealed class PipelineTokenizer : ModelTokenizer
     /// <summary>Appends the ids of a raw text, stopping after the piece that brings the count to <paramref name="stopAt"/>.</summary>
     private void EncodeRaw(ReadOnlySpan<char> text, ref TokenBuffer ids, int stopAt)
     {
-        text = WellFormed(text);
+        text = WellFormedText.Of(text);
         AddedTokenMatcher matcher = _pipeline.Raw;
         int cursor = 0, from = 0;
         while (from < text.Length)
@@ -198,21 +198,6 @@ internal sealed class PipelineTokenizer : ModelTokenizer
             if (token is not null) ids.Add(token.Id);
             from = Math.Max(end, from);
         }
-    }
-
-    /// <summary>The text with every lone surrogate replaced by U+FFFD; the same span if there is none.</summary>
-    private static ReadOnlySpan<char> WellFormed(ReadOnlySpan<char> text)
-    {
-        int at = text.IndexOfAnyInRange('\uD800', '\uDFFF');
-        if (at < 0) return text;
-        char[]? copy = null;
-        for (int i = at; i < text.Length; i++)
-        {
-            if (!char.IsSurrogate(text[i])) continue;
-            if (char.IsHighSurrogate(text[i]) && i + 1 < text.Length && char.IsLowSurrogate(text[i + 1])) i++;
-            else (copy ??= text.ToArray())[i] = '\uFFFD';
-        }
-        return copy ?? text;
     }
 
     private TokenizedText Dress(ReadOnlySpan<int> first, ReadOnlySpan<int> second, bool isPair, bool addSpecialTokens)

@@ -32,7 +32,7 @@ internal abstract class SegmentEncoder
     /// How much of <paramref name="text"/> to take at once: all of a short text, else up to a blank after an ASCII letter or digit, where no
     /// normalisation rule and no piece can reach across.
     /// </summary>
-    protected static int ChunkLength(ReadOnlySpan<char> text)
+    public static int ChunkLength(ReadOnlySpan<char> text)
     {
         if (text.Length <= ChunkTarget) return text.Length;
         for (int i = ChunkTarget; i > 0; i--)

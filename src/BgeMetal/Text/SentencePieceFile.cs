@@ -1,4 +1,4 @@
-using Google.Protobuf;
+using System.Text;
 
 namespace BgeMetal.Text;
 
@@ -9,6 +9,7 @@ internal sealed record SentencePieceFile(IReadOnlyList<(string Piece, float Scor
 {
     private const long MaxBytes = 512L << 20;
     private const int Unigram = 1;
+    private static readonly UTF8Encoding s_utf8 = new(false, throwOnInvalidBytes: true);
     private const string What = "cannot read the SentencePiece model";
 
     /// <summary>Reads a model file.</summary>
@@ -20,9 +21,13 @@ internal sealed record SentencePieceFile(IReadOnlyList<(string Piece, float Scor
             if (new FileInfo(file).Length > MaxBytes) throw new BgeMetalException(What, $"more than {MaxBytes} bytes", file);
             return Parse(File.ReadAllBytes(file), file);
         }
-        catch (InvalidProtocolBufferException e)
+        catch (FormatException e)
         {
-            throw new BgeMetalException(What, $"the protocol buffer is damaged or cut off ({e.Message.Split(". ")[0].TrimEnd('.')})", file, innerException: e);
+            throw new BgeMetalException(What, $"it is damaged or cut off: {e.Message}", file, innerException: e);
+        }
+        catch (DecoderFallbackException e)
+        {
+            throw new BgeMetalException(What, "a piece is not UTF-8", file, innerException: e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -32,55 +37,45 @@ internal sealed record SentencePieceFile(IReadOnlyList<(string Piece, float Scor
 
     private static SentencePieceFile Parse(byte[] bytes, string file)
     {
-        CodedInputStream input = new(bytes);
-        List<(string, float)> pieces = [];
+        ProtobufReader reader = new(bytes);
+        List<(string, float)> pieces = new(bytes.Length / 20);
         byte[] map = [];
-        while (input.ReadTag() is var tag and not 0)
+        while (reader.Next())
         {
-            switch (tag)
-            {
-                case 1 << 3 | 2: pieces.Add(ReadPiece(input.ReadBytes().CreateCodedInput(), pieces.Count, file)); break;
-                case 2 << 3 | 2: CheckTrainer(input.ReadBytes().CreateCodedInput(), file); break;
-                case 3 << 3 | 2: map = ReadNormalizer(input.ReadBytes().CreateCodedInput()); break;
-                default: input.SkipLastField(); break;
-            }
+            if (reader.Field == 1) pieces.Add(ReadPiece(reader.Bytes, pieces.Count, file));
+            else if (reader.Field == 2) CheckTrainer(reader.Bytes, file);
+            else if (reader.Field == 3) map = ReadNormalizer(reader.Bytes);
         }
         return pieces.Count > 0 ? new SentencePieceFile(pieces, map) : throw new BgeMetalException(What, "it has no pieces", file);
     }
 
-    private static (string, float) ReadPiece(CodedInputStream input, int index, string file)
+    private static (string, float) ReadPiece(ReadOnlySpan<byte> bytes, int index, string file)
     {
+        ProtobufReader reader = new(bytes);
         (string? piece, float score) = (null, 0);
-        while (input.ReadTag() is var tag and not 0)
+        while (reader.Next())
         {
-            switch (tag)
-            {
-                case 1 << 3 | 2: piece = input.ReadString(); break;
-                case 2 << 3 | 5: score = input.ReadFloat(); break;
-                default: input.SkipLastField(); break;
-            }
+            if (reader.Field == 1) piece = s_utf8.GetString(reader.Bytes);
+            else if (reader.Field == 2) score = reader.Single();
         }
         if (piece is null) throw new BgeMetalException(What, $"piece {index} has no text", file);
         return float.IsFinite(score) ? (piece, score) : throw new BgeMetalException(What, $"the score of piece {index} ('{piece}') is not finite", file);
     }
 
-    private static void CheckTrainer(CodedInputStream input, string file)
+    private static void CheckTrainer(ReadOnlySpan<byte> bytes, string file)
     {
-        while (input.ReadTag() is var tag and not 0)
-        {
-            if (tag != (3 << 3 | 0)) input.SkipLastField();
-            else if (input.ReadInt32() is var type && type != Unigram) throw new BgeMetalException(What, $"model type {type} is not supported, only 1 (unigram)", file);
-        }
+        ProtobufReader reader = new(bytes);
+        while (reader.Next())
+            if (reader.Field == 3 && reader.Number != Unigram)
+                throw new BgeMetalException(What, $"model type {reader.Number} is not supported, only 1 (unigram)", file);
     }
 
-    private static byte[] ReadNormalizer(CodedInputStream input)
+    private static byte[] ReadNormalizer(ReadOnlySpan<byte> bytes)
     {
+        ProtobufReader reader = new(bytes);
         byte[] map = [];
-        while (input.ReadTag() is var tag and not 0)
-        {
-            if (tag == (2 << 3 | 2)) map = input.ReadBytes().ToByteArray();
-            else input.SkipLastField();
-        }
+        while (reader.Next())
+            if (reader.Field == 2) map = reader.Bytes.ToArray();
         return map;
     }
 }

@@ -11,13 +11,7 @@ internal abstract class TokenModel
     {
         _tokens = tokens;
         UnkId = unkId;
-        Ids = new Dictionary<string, int>(tokens.Length, StringComparer.Ordinal);
-        for (int id = 0; id < tokens.Length; id++)
-            if (tokens[id] is { } token) Ids[token] = id;
     }
-
-    /// <summary>The ids of the model's own tokens.</summary>
-    public Dictionary<string, int> Ids { get; }
 
     /// <summary>The id of pieces the vocabulary cannot spell.</summary>
     public int UnkId { get; }
@@ -28,8 +22,14 @@ internal abstract class TokenModel
     /// <summary>The token of an id, or null.</summary>
     public string? Token(int id) => (uint)id < (uint)_tokens.Length ? _tokens[id] : null;
 
+    /// <summary>The id of one of the model's own tokens, or -1.</summary>
+    public abstract int Find(ReadOnlySpan<char> token);
+
     /// <summary>Appends the ids of <paramref name="piece"/> (not empty, valid UTF-16) and, if asked for, where each token ends in it.</summary>
     public abstract void Encode(ReadOnlySpan<char> piece, ref TokenBuffer ids, List<int>? ends);
+
+    /// <summary>The error that a token is in the vocabulary twice.</summary>
+    protected static InvalidOperationException Twice(string token, int id) => new($"the token '{token}' (id {id}) is in the vocabulary twice");
 
     /// <summary>How a token reads that stands for <paramref name="piece"/>.</summary>
     public abstract string Display(int id, string piece);

@@ -50,12 +50,10 @@ internal static class TokenizerJson
     {
         JsonField vocabulary = model["vocab"];
         List<string?> tokens = [];
-        HashSet<string> seen = new(StringComparer.Ordinal);
         foreach ((string token, JsonField value) in vocabulary.Members())
         {
             int id = value.Number(MaxId);
             while (tokens.Count <= id) tokens.Add(null);
-            if (!seen.Add(token)) throw new BgeMetalException("tokenizer field 'model.vocab'", $"the token '{token}' is there twice", model.File);
             if (tokens[id] is { } other) throw new BgeMetalException("tokenizer field 'model.vocab'", $"id {id} is given to '{other}' and to '{token}'", model.File);
             tokens[id] = token;
         }
@@ -85,7 +83,8 @@ internal static class TokenizerJson
             if (token.Content.Length == 0) throw new BgeMetalException($"tokenizer field '{node.Path}'", "the token is empty", node.File);
             if (!contents.Add(token.Content)) throw new BgeMetalException($"tokenizer field '{node.Path}'", $"the token '{token.Content}' is there twice", node.File);
             string? holder = model.Token(token.Id);
-            if (model.Ids.TryGetValue(token.Content, out int id) ? id != token.Id : holder is not null)
+            int id = model.Find(token.Content);
+            if (id >= 0 ? id != token.Id : holder is not null)
                 throw new BgeMetalException($"tokenizer field '{node.Path}'",
                     holder is null ? $"'{token.Content}' has id {token.Id}, but {id} in the vocabulary" : $"'{token.Content}' has the id {token.Id} of '{holder}'", node.File);
             added.Add(token);

@@ -123,7 +123,7 @@ internal static class TokenizerJsonParts
         return special;
     }
 
-    private static List<TemplatePart> ReadParts(JsonField node, Dictionary<string, (int[] Ids, string[] Tokens)> special, bool pair)
+    private static TemplatePart[] ReadParts(JsonField node, Dictionary<string, (int[] Ids, string[] Tokens)> special, bool pair)
     {
         List<TemplatePart> parts = [];
         foreach (JsonField part in node.Elements())
@@ -143,6 +143,6 @@ internal static class TokenizerJsonParts
             }
         }
         int[] texts = [.. parts.Where(part => part.Tokens is null).Select(part => part.Sequence).Order()];
-        return texts.SequenceEqual(pair ? [0, 1] : [0]) ? parts : throw node.Wrong(pair ? "texts A and B once each" : "text A once");
+        return texts.SequenceEqual(pair ? [0, 1] : [0]) ? [.. parts] : throw node.Wrong(pair ? "texts A and B once each" : "text A once");
     }
 }

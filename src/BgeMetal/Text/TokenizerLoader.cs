@@ -24,18 +24,19 @@ internal static class TokenizerLoader
     }
 
     /// <summary>A unigram model of pieces that are checked: none twice, scores finite.</summary>
-    public static UnigramModel Unigram(IReadOnlyList<(string Piece, double Score)> pieces, int unkId, char mark, string file)
+    public static UnigramModel Unigram(List<(string Piece, double Score)> pieces, int unkId, char mark, string file)
     {
-        HashSet<string> seen = new(pieces.Count, StringComparer.Ordinal);
-        for (int i = 0; i < pieces.Count; i++)
+        string[] tokens = new string[pieces.Count];
+        double[] scores = new double[pieces.Count];
+        for (int i = 0; i < tokens.Length; i++)
         {
-            if (!seen.Add(pieces[i].Piece)) throw new BgeMetalException("cannot read the vocabulary", $"the piece '{pieces[i].Piece}' (number {i}) is there twice", file);
-            if (!double.IsFinite(pieces[i].Score)) throw new BgeMetalException("cannot read the vocabulary", $"the score of piece {i} is not finite", file);
+            (tokens[i], scores[i]) = pieces[i];
+            if (!double.IsFinite(scores[i])) throw new BgeMetalException("cannot read the vocabulary", $"the score of piece {i} is not finite", file);
         }
-        return Guard(file, () => new UnigramModel([.. pieces.Select(piece => piece.Piece)], [.. pieces.Select(piece => piece.Score)], unkId, mark));
+        return Guard(file, () => new UnigramModel(tokens, scores, unkId, mark));
     }
 
-    /// <summary>Runs <paramref name="build"/> and names the file if its vocabulary is too large for the trie.</summary>
+    /// <summary>Runs <paramref name="build"/> and names the file if its vocabulary has a token twice or is too large.</summary>
     public static T Guard<T>(string file, Func<T> build)
     {
         try
@@ -55,7 +56,7 @@ internal static class TokenizerLoader
         int Find(string role, string fallback)
         {
             string name = settings.Special(role)?.Content ?? fallback;
-            return pipeline.Added.FirstOrDefault(token => token.Content == name)?.Id ?? pipeline.Model.Ids.GetValueOrDefault(name, -1);
+            return pipeline.Added.FirstOrDefault(token => token.Content == name)?.Id ?? pipeline.Model.Find(name);
         }
         int[] around = [.. template.Single.SelectMany(part => part.Ids)];
         SpecialIds special = new(Find("pad", wordPiece ? "[PAD]" : "<pad>"), around.Length > 0 ? around[0] : Find("cls", wordPiece ? "[CLS]" : "<s>"),
@@ -66,7 +67,7 @@ internal static class TokenizerLoader
     private static PipelineTokenizer FromVocabulary(string file, TokenizerSettings settings, string[] files)
     {
         string[] tokens = VocabularyFile.Read(file);
-        SpecialTokens special = new(tokens, settings, file);
+        SpecialTokens special = new(token => Array.IndexOf(tokens, token), tokens.Length, settings, file);
         AddedToken unk = special.Required("unk", "[UNK]"), sep = special.Required("sep", "[SEP]"), cls = special.Required("cls", "[CLS]");
         AddedToken? pad = special.Optional("pad", "[PAD]"), mask = special.Optional("mask", "[MASK]");
         special.AddFurther(Path.GetDirectoryName(file)!);
@@ -89,22 +90,27 @@ internal static class TokenizerLoader
         List<(string Piece, double Score)> pieces = [(bos, 0), (Name("pad", "<pad>"), 0), (eos, 0), (Name("unk", "<unk>"), 0)];
         pieces.AddRange(model.Pieces.Skip(3).Select(piece => (piece.Piece, (double)piece.Score)));
         pieces.Add((mask, 0));
-        SpecialTokens special = new([.. pieces.Select(piece => piece.Piece)], settings, file);
+        UnigramModel unigram = Unigram(pieces, 3, Mark, file);
+        SpecialTokens special = new(token => unigram.Find(token), pieces.Count, settings, file);
         foreach (int id in (int[])[0, 1, 2, 3]) special.Add(new AddedToken(id, pieces[id].Piece));
         special.Add(new AddedToken(pieces.Count - 1, mask, LeftStrip: true));
         special.AddFurther(Path.GetDirectoryName(file)!);
         CharacterMapNormalizer? normalizer = model.CharacterMap.Length > 0 ? new CharacterMapNormalizer(new CharacterMap(model.CharacterMap, file)) : null;
         TextSplitter splitter = new SequenceSplitter([new WhitespaceSplitter(), new MetaspaceSplitter(Mark, PrependScheme.Always, split: true)]);
-        TokenPipeline pipeline = new(normalizer, splitter, Unigram(pieces, 3, Mark, file), special.All);
+        TokenPipeline pipeline = new(normalizer, splitter, unigram, special.All);
         return new PipelineTokenizer(pipeline, PairTemplate.XlmRoberta(bos, 0, eos, 2), new SpecialIds(1, 0, 2, pieces.Count - 1), files);
     }
 }
 
 /// <summary>Collects the special tokens of a vocabulary that comes without a tokenizer.json.</summary>
-internal sealed class SpecialTokens(IReadOnlyList<string> tokens, TokenizerSettings settings, string file)
+/// <param name="find">The id of a token of the vocabulary, or -1.</param>
+/// <param name="count">The number of tokens in the vocabulary.</param>
+/// <param name="settings">The names of the special tokens.</param>
+/// <param name="file">The vocabulary's file.</param>
+internal sealed class SpecialTokens(Func<string, int> find, int count, TokenizerSettings settings, string file)
 {
-    private readonly Dictionary<string, int> _ids = tokens.Select((token, id) => (token, id)).ToDictionary(pair => pair.token, pair => pair.id, StringComparer.Ordinal);
-    private int _next = tokens.Count;
+    private readonly int _count = count;
+    private int _next = count;
 
     /// <summary>All tokens so far.</summary>
     public List<AddedToken> All { get; } = [];
@@ -117,7 +123,8 @@ internal sealed class SpecialTokens(IReadOnlyList<string> tokens, TokenizerSetti
     public AddedToken? Optional(string role, string fallback)
     {
         AddedToken token = settings.Special(role) ?? new AddedToken(-1, fallback);
-        if (!_ids.TryGetValue(token.Content, out int id)) return null;
+        int id = find(token.Content);
+        if (id < 0) return null;
         token = token with { Id = id, Normalized = false, Special = true };
         Add(token);
         return token;
@@ -138,7 +145,8 @@ internal sealed class SpecialTokens(IReadOnlyList<string> tokens, TokenizerSetti
             foreach ((string content, JsonField id) in JsonField.Read(path).Members())
             {
                 int value = id.Number(1 << 24);
-                if (_ids.TryGetValue(content, out int known) ? known != value : value < tokens.Count)
+                int known = find(content);
+                if (known >= 0 ? known != value : value < _count)
                     throw new BgeMetalException("cannot read the added tokens", $"'{content}' has id {value}, which is another token's", path);
                 Add(new AddedToken(value, content));
                 _next = Math.Max(_next, value + 1);
@@ -147,7 +155,8 @@ internal sealed class SpecialTokens(IReadOnlyList<string> tokens, TokenizerSetti
         foreach (AddedToken token in settings.Additional)
         {
             if (All.Any(other => other.Content == token.Content)) continue;
-            Add(token with { Id = _ids.TryGetValue(token.Content, out int id) ? id : _next++, Normalized = false, Special = true });
+            int id = find(token.Content);
+            Add(token with { Id = id >= 0 ? id : _next++, Normalized = false, Special = true });
         }
     }
 }

@@ -77,6 +77,9 @@ internal static class UnicodeTables
         else destination.Add(codePoint);
     }
 
+    /// <summary>Whether a code point has a canonical decomposition.</summary>
+    public static bool Decomposes(int codePoint) => (uint)(codePoint - HangulBase) < HangulCount || s_decompositions.ContainsKey(codePoint);
+
     /// <summary>Appends the lower-case form: one code point, two for U+0130.</summary>
     public static void Lower(int codePoint, List<int> destination)
     {

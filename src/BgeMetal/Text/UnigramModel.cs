@@ -12,11 +12,12 @@ internal sealed class UnigramModel : TokenModel
 
     [ThreadStatic] private static Node[]? t_nodes;
 
-    private readonly CharacterTrie _trie = new();
+    private readonly CharacterTrie _trie;
     private readonly int _root;
     private readonly double[] _scores;
     private readonly double _unknownScore;
     private readonly char _mark;
+    private readonly PieceCache _cache = new();
 
     /// <summary>The best way to reach a position: its score, the token that ends there, and where that token starts (-1: not reached yet).</summary>
     private record struct Node(double Score, int Id, int Start);
@@ -25,22 +26,30 @@ internal sealed class UnigramModel : TokenModel
     /// <param name="scores">The log-probability of each piece.</param>
     /// <param name="unkId">The id of the unknown token.</param>
     /// <param name="mark">The character that stands for a blank in pieces, for joining tokens to text.</param>
+    /// <exception cref="InvalidOperationException">A piece is there twice, or there are too many.</exception>
     public UnigramModel(string?[] tokens, double[] scores, int unkId, char mark) : base(tokens, unkId)
     {
         (_scores, _mark) = (scores, mark);
+        _trie = new CharacterTrie(2 * tokens.Length);
         _root = _trie.AddRoot();
         for (int id = 0; id < tokens.Length; id++)
-            if (tokens[id] is { Length: > 0 } token) _trie.Add(_root, token, id);
+            if (tokens[id] is { Length: > 0 } token && !_trie.TryAdd(_root, token, id)) throw Twice(token, id);
         _unknownScore = scores.Min() - UnknownPenalty;
     }
 
     /// <inheritdoc/>
+    public override int Find(ReadOnlySpan<char> token) => _trie.Find(_root, token);
+
+    /// <inheritdoc/>
     public override void Encode(ReadOnlySpan<char> piece, ref TokenBuffer ids, List<int>? ends)
     {
+        if (ends is null && _cache.TryAppend(piece, ref ids)) return;
+        int before = ids.Count;
         Node[] nodes = t_nodes is { } kept && kept.Length > piece.Length ? kept : new Node[Math.Max(256, piece.Length + 1)];
         if (nodes.Length <= KeptNodes) t_nodes = nodes;
         FindBest(piece, nodes);
         Collect(piece, nodes, ref ids, ends);
+        if (ends is null) _cache.Remember(piece, ids.Ids[before..]);
     }
 
     /// <inheritdoc/>
@@ -97,7 +106,7 @@ internal sealed class UnigramModel : TokenModel
         for (int end = piece.Length; end > 0;)
         {
             int start = TokenStart(nodes, end, unk), id = nodes[end].Id;
-            if (id == unk && start != nodes[end].Start && Ids.TryGetValue(piece[start..end].ToString(), out int joined)) id = joined;
+            if (id == unk && start != nodes[end].Start && Find(piece[start..end]) is var joined and >= 0) id = joined;
             appended[--count] = id;
             ends?.Add(end);
             end = start;

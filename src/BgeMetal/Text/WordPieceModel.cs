@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using System.Text;
 
 namespace BgeMetal.Text;
@@ -9,7 +8,7 @@ namespace BgeMetal.Text;
 /// </summary>
 internal sealed class WordPieceModel : TokenModel
 {
-    private readonly CharacterTrie _trie = new();
+    private readonly CharacterTrie _trie;
     private readonly int _beginning, _continuation;
     private readonly int _maxCharacters;
     private readonly string _prefix, _unk;
@@ -18,21 +17,25 @@ internal sealed class WordPieceModel : TokenModel
     /// <param name="unkId">The id of the unknown token.</param>
     /// <param name="prefix">What marks a continuation in the vocabulary, as a rule "##".</param>
     /// <param name="maxCharacters">The longest word, in code points, that is looked at.</param>
+    /// <exception cref="InvalidOperationException">A token is there twice, or there are too many.</exception>
     public WordPieceModel(string?[] tokens, int unkId, string prefix, int maxCharacters) : base(tokens, unkId)
     {
         (_prefix, _maxCharacters, _unk) = (prefix, maxCharacters, tokens[unkId]!);
+        _trie = new CharacterTrie(3 * tokens.Length);
         _beginning = _trie.AddRoot();
         _continuation = _trie.AddRoot();
         for (int id = 0; id < tokens.Length; id++)
         {
             if (tokens[id] is not { Length: > 0 } token) continue;
-            _trie.Add(_beginning, token, id);
-            if (token.Length > prefix.Length && token.StartsWith(prefix, StringComparison.Ordinal)) _trie.Add(_continuation, token.AsSpan(prefix.Length), id);
+            if (!_trie.TryAdd(_beginning, token, id)) throw Twice(token, id);
+            if (token.Length > prefix.Length && token.StartsWith(prefix, StringComparison.Ordinal)) _trie.TryAdd(_continuation, token.AsSpan(prefix.Length), id);
         }
     }
 
     /// <inheritdoc/>
-    [SkipLocalsInit]
+    public override int Find(ReadOnlySpan<char> token) => _trie.Find(_beginning, token);
+
+    /// <inheritdoc/>
     public override void Encode(ReadOnlySpan<char> piece, ref TokenBuffer ids, List<int>? ends)
     {
         int before = ids.Count, endsBefore = ends?.Count ?? 0, root = _beginning;
