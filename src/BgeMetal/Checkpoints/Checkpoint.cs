@@ -41,15 +41,17 @@ internal sealed class Checkpoint : IDisposable
     internal IReadOnlyDictionary<string, string> Prompts => _pooling.Prompts;
 
     /// <summary>Opens a model directory.</summary>
+    /// <param name="directory">A directory with config.json.</param>
+    /// <param name="weights">A file of weights, or an index of shards, to take in place of the best one in the directory.</param>
     /// <exception cref="BgeMetalException">Something in it is missing, damaged or not supported; the message names the file.</exception>
-    internal static Checkpoint Open(string directory)
+    internal static Checkpoint Open(string directory, string? weights = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(directory);
         if (!System.IO.Directory.Exists(directory)) throw CheckpointErrors.Corrupt(directory, "there is no such directory");
         PoolingConfig pooling = PoolingConfig.Read(directory);
         ModelConfig config = ModelConfig.Load(pooling.TransformerDirectory);
         pooling.CheckWidth(config.HiddenSize);
-        TensorSource files = WeightFiles.Open(pooling.TransformerDirectory);
+        TensorSource files = weights is null ? WeightFiles.Open(pooling.TransformerDirectory) : WeightFiles.OpenFile(weights);
         try
         {
             EncoderTensors tensors = new(files);

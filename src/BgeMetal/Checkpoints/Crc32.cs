@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -42,7 +43,9 @@ internal static class Crc32
         return state;
     }
 
+    // Optimised at once: weights are read in the first second of a process, before the runtime would come round to it.
     // The constants are x^n mod P for the folding distances, bit-reflected, as tabulated in the paper. Length: a multiple of 16, at least 64.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static uint Fold(uint state, ReadOnlySpan<byte> bytes)
     {
         ReadOnlySpan<Vector128<ulong>> blocks = MemoryMarshal.Cast<byte, Vector128<ulong>>(bytes);

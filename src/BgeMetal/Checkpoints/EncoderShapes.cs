@@ -1,6 +1,6 @@
 namespace BgeMetal.Checkpoints;
 
-/// <summary>Checks that a checkpoint holds every tensor of the encoder that its config.json describes, in the right shape, before anything is allocated for it.</summary>
+/// <summary>Checks that a checkpoint holds every tensor of the encoder that its config.json describes, in the right shape, before anything is allocated for it. Tensors beyond those, as of heads or of layers that the config leaves out, are no error.</summary>
 internal static class EncoderShapes
 {
     /// <exception cref="BgeMetalException">A tensor is missing or has another shape; the message names it and both shapes.</exception>
@@ -23,8 +23,6 @@ internal static class EncoderShapes
             CheckPair(tensors, prefix + "output.dense", hidden, inner);
             CheckPair(tensors, prefix + "output.LayerNorm", hidden);
         }
-        if (tensors.TryGet($"encoder.layer.{config.NumHiddenLayers}.attention.self.query.weight", out TensorEntry extra))
-            throw CheckpointErrors.Tensor(extra.File, extra.Name, $"config.json says num_hidden_layers {config.NumHiddenLayers}, so there must be no such layer");
     }
 
     private static void CheckPair(TensorSource tensors, string module, params ReadOnlySpan<long> weight)

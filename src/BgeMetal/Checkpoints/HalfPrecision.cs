@@ -7,12 +7,14 @@ namespace BgeMetal.Checkpoints;
 /// <summary>
 /// Exact conversions of 16-bit floats to 32 bits, vectorised at 256 bits where the machine has them and 128 elsewhere. Every value of both formats,
 /// subnormals, infinities and NaNs included, has an exact float; NaNs keep their payload. The destination's upper half may be the source.
+/// Compiled fully at once: weights are read in the first second of a process, before the runtime would come round to optimising.
 /// </summary>
 internal static class HalfPrecision
 {
     private const uint SubnormalMagic = 113u << 23;
 
     /// <summary>bfloat16 is the upper half of a float.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void FromBFloat16(ReadOnlySpan<ushort> source, Span<float> destination)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(destination.Length, source.Length);
@@ -37,6 +39,7 @@ internal static class HalfPrecision
     }
 
     /// <summary>IEEE binary16. Subnormals are made by one exact subtraction, so that no slow subnormal float ever appears.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void FromFloat16(ReadOnlySpan<ushort> source, Span<float> destination)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(destination.Length, source.Length);

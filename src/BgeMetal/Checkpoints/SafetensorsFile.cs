@@ -43,7 +43,7 @@ internal sealed class SafetensorsFile : TensorSource
         catch (Exception e)
         {
             handle.Dispose();
-            if (e is IOException or UnauthorizedAccessException) throw CheckpointErrors.Unreadable(path, e);
+            if (e is IOException or UnauthorizedAccessException or NotSupportedException) throw CheckpointErrors.Unreadable(path, e);
             throw;
         }
     }

@@ -17,20 +17,22 @@ internal static class StridedReader
         int size = StorageType.Bits(type) / 8;
         bool contiguous = view.Contiguous, whole = contiguous && type == StorageType.F32 && view.Elements == view.Storage.Elements;
         if (!whole) bytes.Verify();
-        if (contiguous)
-        {
-            FloatReader.Read(bytes, type, view.Offset * size, destination);
-            if (whole && !bytes.Verified) VerifyWhole(bytes, destination);
-            return;
-        }
-        Gather(bytes, view, size, destination);
+        if (whole && !bytes.Verified) ReadVerified(bytes, destination);
+        else if (contiguous) FloatReader.Read(bytes, type, view.Offset * size, destination);
+        else Gather(bytes, view, size, destination);
     }
 
-    private static void VerifyWhole(ZipMemberBytes bytes, ReadOnlySpan<float> values)
+    // The checksum follows each chunk while it is still in the level 2 cache.
+    private static void ReadVerified(ZipMemberBytes bytes, Span<float> destination)
     {
-        const int Chunk = 1 << 20;
+        const int Chunk = 1 << 16;
         uint crc = 0;
-        for (; !values.IsEmpty; values = values[Math.Min(Chunk, values.Length)..]) crc = Crc32.Append(crc, MemoryMarshal.AsBytes(values[..Math.Min(Chunk, values.Length)]));
+        for (int at = 0; at < destination.Length; at += Chunk)
+        {
+            Span<byte> part = MemoryMarshal.AsBytes(destination.Slice(at, Math.Min(Chunk, destination.Length - at)));
+            bytes.Read((long)at * sizeof(float), part);
+            crc = Crc32.Append(crc, part);
+        }
         bytes.Accept(crc);
     }
 

@@ -38,7 +38,7 @@ internal sealed class TorchArchive : TensorSource
         catch (Exception e)
         {
             handle.Dispose();
-            if (e is IOException or UnauthorizedAccessException) throw CheckpointErrors.Unreadable(path, e);
+            if (e is IOException or UnauthorizedAccessException or NotSupportedException) throw CheckpointErrors.Unreadable(path, e);
             if (e is InvalidDataException) throw CheckpointErrors.Corrupt(path, e.Message, e);
             throw;
         }

@@ -10,12 +10,21 @@ internal static class WeightFiles
     /// <exception cref="BgeMetalException">There are no weights, or they are damaged.</exception>
     internal static TensorSource Open(string directory)
     {
-        if (Exists(Safetensors, out string path)) return SafetensorsFile.Open(path);
-        if (Exists(SafetensorsIndex, out path)) return ShardedTensors.Open(path, SafetensorsFile.Open);
-        if (Exists(Torch, out path)) return TorchArchive.Open(path);
-        if (Exists(TorchIndex, out path)) return ShardedTensors.Open(path, TorchArchive.Open);
+        foreach (string name in (string[])[Safetensors, SafetensorsIndex, Torch, TorchIndex])
+            if (File.Exists(Path.Combine(directory, name))) return OpenFile(Path.Combine(directory, name));
         throw CheckpointErrors.Corrupt(directory, $"the directory has no weights: none of {Safetensors}, {SafetensorsIndex}, {Torch}, {TorchIndex}");
+    }
 
-        bool Exists(string name, out string path) => File.Exists(path = Path.Combine(directory, name));
+    /// <summary>Opens one file of weights or an index of shards; the name's ending says what it is.</summary>
+    /// <exception cref="BgeMetalException">It is of another kind, or damaged.</exception>
+    internal static TensorSource OpenFile(string path)
+    {
+        if (Ends(".safetensors")) return SafetensorsFile.Open(path);
+        if (Ends(".safetensors.index.json")) return ShardedTensors.Open(path, SafetensorsFile.Open);
+        if (Ends(".bin.index.json")) return ShardedTensors.Open(path, TorchArchive.Open);
+        if (Ends(".bin") || Ends(".pt") || Ends(".pth")) return TorchArchive.Open(path);
+        throw CheckpointErrors.Corrupt(path, "the name ends in none of .safetensors, .safetensors.index.json, .bin, .bin.index.json, .pt, .pth");
+
+        bool Ends(string ending) => path.EndsWith(ending, StringComparison.OrdinalIgnoreCase);
     }
 }

@@ -42,9 +42,8 @@ internal sealed class ZipMemberBytes : TensorBytes
     internal byte[] ReadAll(int largest)
     {
         if (Length > largest) throw Bad($"has {Length} bytes, more than the {largest} allowed");
-        byte[] bytes = new byte[_member.Deflated ? 0 : Length];
-        if (_member.Deflated) bytes = Inflated();
-        else _region.Read(0, bytes);
+        byte[] bytes = _member.Deflated ? Inflated() : new byte[Length];
+        if (!_member.Deflated) _region.Read(0, bytes);
         Accept(Crc32.Append(0, bytes));
         return bytes;
     }
