@@ -42,6 +42,8 @@ internal static class EndToEndCommand
             using ModelFolder folder = new(EncoderWeights.Random(shape, settings.Seed), settings.Loading.Peers);
             IReadOnlyList<Workload> all = Workload.All(shape.VocabularySize, settings.Seed);
             Workload[] wanted = [.. all.Where(workload => settings.Workloads.Length == 0 || settings.Workloads.Any(part => workload.Name.Contains(part, StringComparison.Ordinal)))];
+            if (wanted.Length == 0)
+                throw new BgeMetalException($"no workload is called {string.Join(" or ", settings.Workloads)}", "known are " + string.Join(", ", all.Select(workload => workload.Name)));
             foreach (IGrouping<int, Workload> group in wanted.GroupBy(workload => workload.SingleText ? 1 : settings.Threads))
             {
                 List<LoadedEngine> engines = settings.Loading.Load(folder, group.Key, all[0], shape.HiddenSize);
