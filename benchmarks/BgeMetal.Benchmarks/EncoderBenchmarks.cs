@@ -14,6 +14,7 @@ public class EncoderBenchmarks
 {
     private ModelFolder? folder;
     private OnnxEngine? peer;
+    private BgeMetalEngine? own;
     private Workload? workload;
     private float[][] output = [];
 
@@ -32,17 +33,22 @@ public class EncoderBenchmarks
         workload = Workload.All(shape.VocabularySize, 42).Single(one => one.Name == Texts);
         output = [.. workload.TokenIds.Select(_ => new float[shape.HiddenSize])];
         folder = new(EncoderWeights.Random(shape, 42), [OnnxForm.Plain]);
-        peer = new OnnxEngine(folder.OnnxModel(OnnxForm.Plain), OnnxForm.Plain, workload.SingleText ? 1 : Environment.ProcessorCount, spinning: true,
-            workload.Arrival ? PaddedBatching.Arrival : PaddedBatching.Sorted);
+        int threads = workload.SingleText ? 1 : Environment.ProcessorCount;
+        peer = new(folder.OnnxModel(OnnxForm.Plain), OnnxForm.Plain, threads, spinning: true, workload.Arrival ? PaddedBatching.Arrival : PaddedBatching.Sorted);
+        own = new(folder.Path, threads);
     }
 
     [GlobalCleanup]
     public void Unload()
     {
         peer?.Dispose();
+        own?.Dispose();
         folder?.Dispose();
     }
 
     [Benchmark(Baseline = true)]
     public void OnnxRuntime() => peer!.Embed(workload!.TokenIds, output);
+
+    [Benchmark]
+    public void BgeMetal() => own!.Embed(workload!.TokenIds, output);
 }

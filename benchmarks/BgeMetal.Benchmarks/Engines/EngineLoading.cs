@@ -18,6 +18,7 @@ internal sealed record EngineLoading(IReadOnlyList<OnnxForm> Peers, bool Spinnin
     public List<LoadedEngine> Load(ModelFolder folder, int threads, Workload warmUp, int hiddenSize) =>
     [
         .. Peers.Select(form => Measured(() => new OnnxEngine(folder.OnnxModel(form), form, threads, Spinning, PaddedBatching.Sorted), warmUp, hiddenSize)),
+        Measured(() => new BgeMetalEngine(folder.Path, threads), warmUp, hiddenSize),
     ];
 
     private static LoadedEngine Measured(Func<IEncoderEngine> load, Workload warmUp, int hiddenSize)
