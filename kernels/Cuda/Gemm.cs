@@ -32,12 +32,42 @@ internal struct GemmArguments<TEpilogue> where TEpilogue : unmanaged, IEpilogue
 /// </summary>
 internal static class Gemm
 {
+    [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Nt), typeof(Tile128), typeof(Accumulator128), typeof(LinearOutput<>),
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Nt), typeof(Tile64), typeof(Accumulator32), typeof(LinearOutput<>),
+        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Nt), typeof(Tile128), typeof(Accumulator128), typeof(GeluOutput<>),
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Nt), typeof(Tile64), typeof(Accumulator32), typeof(GeluOutput<>),
+        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Nt), typeof(Tile128), typeof(Accumulator128), typeof(TanhOutput<>),
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Nt), typeof(Tile64), typeof(Accumulator32), typeof(TanhOutput<>),
+        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
     [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Nt), typeof(Tile128), typeof(Accumulator128), typeof(Partial),
-        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = 2, TensorCores = true)]
-    [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Nn), typeof(Tile64), typeof(Accumulator32), typeof(Partial),
-        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = 3, TensorCores = true)]
-    [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Tn), typeof(Tile128), typeof(Accumulator128), typeof(Partial),
-        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = 2, TensorCores = true)]
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(Nt), typeof(Tile64), typeof(Accumulator32), typeof(Partial),
+        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(Nn), typeof(Tile128), typeof(Accumulator128), typeof(GradientOutput<>),
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(Nn), typeof(Tile64), typeof(Accumulator32), typeof(GradientOutput<>),
+        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(Nn), typeof(Tile128), typeof(Accumulator128), typeof(GeluGradientOutput<>),
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(Nn), typeof(Tile64), typeof(Accumulator32), typeof(GeluGradientOutput<>),
+        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(Nn), typeof(Tile128), typeof(Accumulator128), typeof(Partial),
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(Nn), typeof(Tile64), typeof(Accumulator32), typeof(Partial),
+        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(Tn), typeof(Tile128), typeof(Accumulator128), typeof(WeightGradientOutput),
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(Tn), typeof(Tile64), typeof(Accumulator32), typeof(WeightGradientOutput),
+        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(Tn), typeof(Tile128), typeof(Accumulator128), typeof(Partial),
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
+    [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(Tn), typeof(Tile64), typeof(Accumulator32), typeof(Partial),
+        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
     public static void Multiply<T, TForm, TTile, TAcc, TEpilogue>(GemmArguments<TEpilogue> arguments)
         where T : unmanaged, IElement where TForm : struct, IForm where TTile : struct, ITile
         where TAcc : unmanaged, IAccumulator where TEpilogue : unmanaged, IEpilogue
@@ -79,7 +109,7 @@ internal static class Gemm
         int stride = WarpMma.StagingStride(TTile.BlockN);
         WarpMma.Stage<TAcc, TTile>(sums, shared + ((warpRow + (lane >> 2)) * stride + warpColumn + ((lane & 3) << 1)) * 4, TTile.BlockN + 8);
         Group.Barrier();
-        Finish<TTile, TEpilogue>(arguments.Epilogue, shared, stride, row0, column0, arguments.M, arguments.N);
+        TileOutput.Finish<TTile, TEpilogue>(arguments.Epilogue, shared, stride, row0, column0, arguments.M, arguments.N);
     }
 
     private static void Fetch<TForm, TTile>(ref TileSource a, ref TileSource b, int sharedA, int sharedB)
@@ -87,67 +117,5 @@ internal static class Gemm
     {
         a.Fetch<TTile>(sharedA, TForm.AkContiguous, TTile.BlockM);
         b.Fetch<TTile>(sharedB, TForm.BkContiguous, TTile.BlockN);
-    }
-
-    private static void Finish<TTile, TEpilogue>(TEpilogue epilogue, int shared, int stride, int row0, int column0, int rows, int columns)
-        where TTile : struct, ITile where TEpilogue : unmanaged, IEpilogue
-    {
-        int chunkShift = TTile.BlockN == 128 ? 4 : 3, step = TTile.Threads >> chunkShift;
-        int first = Group.IdxX >> chunkShift, column = (Group.IdxX & ((1 << chunkShift) - 1)) * 8, split = Grid.IdxZ;
-        bool whole = epilogue.Vectorized != 0 & column0 + column + 8 <= columns;
-        for (int r = first; r < TTile.BlockM; r += step)
-        {
-            if (row0 + r >= rows) continue;
-            int address = shared + (r * stride + column) * 4;
-            if (whole)
-                epilogue.Write8(SharedBlock.Load8(address), row0 + r, column0 + column, split);
-            else
-                for (int c = 0; c < 8; c++)
-                    if (column0 + column + c < columns)
-                        epilogue.Write(SharedBlock.Load(address + c * 4), row0 + r, column0 + column + c, split);
-        }
-    }
-}
-
-/// <summary>One thread's part in copying the tiles of an operand, from one stage to the next.</summary>
-internal struct TileSource
-{
-    private long _address;
-    private long _rowStep;
-    private long _tileStep;
-    private int _target;
-    private int _rowsLeft;
-    private int _elementsLeft;
-
-    /// <summary>
-    /// Starts at depth <paramref name="depth0"/> of the operand's rows (or columns) from <paramref name="start"/> on. Threads are dealt out along
-    /// the contiguous dimension, 16 bytes each, so that a warp reads whole lines.
-    /// </summary>
-    public static TileSource Open<TTile>(long address, int stride, bool depthContiguous, int start, int limit, int depth0, int depth, int block)
-        where TTile : struct, ITile
-    {
-        int chunkShift = depthContiguous ? 3 : block == 128 ? 4 : 3;
-        int row = Group.IdxX >> chunkShift, chunk = Group.IdxX & ((1 << chunkShift) - 1);
-        long firstRow = depthContiguous ? start + row : depth0 + row, firstElement = (depthContiguous ? depth0 : start) + chunk * 8;
-        return new TileSource
-        {
-            _address = address + (firstRow * stride + firstElement) * 2,
-            _rowStep = (long)(TTile.Threads >> chunkShift) * stride * 2,
-            _tileStep = depthContiguous ? TTile.BlockK * 2 : (long)TTile.BlockK * stride * 2,
-            _target = (row << (chunkShift + 4)) + ((chunk ^ (row & 7)) << 4),
-            _rowsLeft = (int)((depthContiguous ? limit : depth) - firstRow),
-            _elementsLeft = (int)((depthContiguous ? depth : limit) - firstElement),
-        };
-    }
-
-    /// <summary>Issues the copies of one stage to the tile at <paramref name="shared"/> and moves on to the next depth.</summary>
-    public void Fetch<TTile>(int shared, bool depthContiguous, int block) where TTile : struct, ITile
-    {
-        int rows = _elementsLeft > 0 ? _rowsLeft : 0;
-        int shift = depthContiguous ? 3 : block == 128 ? 4 : 3, rowStep = TTile.Threads >> shift;
-        AsyncCopy.Rows(shared + _target, _address, _rowStep, rows, (depthContiguous ? block : TTile.BlockK) / rowStep, rowStep, rowStep << (shift + 4));
-        _address += _tileStep;
-        if (depthContiguous) _elementsLeft -= TTile.BlockK;
-        else _rowsLeft -= TTile.BlockK;
     }
 }

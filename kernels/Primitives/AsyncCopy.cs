@@ -31,6 +31,17 @@ internal static unsafe class AsyncCopy
         }
     }
 
+    /// <summary>
+    /// Converts the element at <paramref name="source"/> to binary32 at <paramref name="target"/>, or writes a zero when <paramref name="valid"/> is 0
+    /// (the source is then not touched). Asynchronous for binary32; other types pass through a register at once.
+    /// </summary>
+    [IntrinsicImplementation]
+    public static void Element<T>(int target, long source, int valid) where T : unmanaged, IElement
+    {
+        if (T.SizeShift == 2) Queue.Add(SharedBlock.Pointer(target, 4), valid != 0 ? (byte*)source : null, 4);
+        else *(float*)SharedBlock.Pointer(target, 4) = valid != 0 ? GlobalMemory.Load<T>(source) : 0;
+    }
+
     /// <summary>Closes the group of the copies issued since the last one.</summary>
     [IntrinsicImplementation]
     public static void Commit() => Queue.Commit();
@@ -53,6 +64,21 @@ internal static unsafe class AsyncCopy
                 text.Append($"\tsetp.gt.s32 p, {rows}, {i * rowStep}; selp.b32 n, 16, 0, p;\n")
                     .Append($"\tcp.async.cg.shared.global [{target}+{i * targetStep}], [g], 16, n;\n")
                     .Append(i + 1 < count ? $"\tadd.s64 g, g, {step};\n" : "");
+            call.Emit(text);
+        }
+
+        public static void Element(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string target = call.Operand(0), source = call.Operand(1), valid = call.Operand(2);
+            Type element = call.TypeArguments[0];
+            StringBuilder text = new($"\t.reg .pred p; .reg .b32 n; .reg .b16 z, h; .reg .f32 f;\n\tsetp.ne.s32 p, {valid}, 0;\n");
+            if (element == typeof(FP32))
+                text.Append($"\tselp.b32 n, 4, 0, p;\n\tcp.async.ca.shared.global [{target}], [{source}], 4, n;\n");
+            else
+                text.Append($"\tmov.b16 z, 0; mov.b16 h, 0;\n\t@p ld.global.b16 h, [{source}];\n")
+                    .Append(element == typeof(BF16) ? "\tmov.b32 f, {z,h};\n" : "\tcvt.f32.f16 f, h;\n")
+                    .Append($"\tst.shared.f32 [{target}], f;\n");
             call.Emit(text);
         }
 

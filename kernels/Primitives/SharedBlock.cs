@@ -45,6 +45,10 @@ internal static unsafe class SharedBlock
     [IntrinsicImplementation]
     public static Float8 Load8(int address) => *(Float8*)Pointer(address, 16);
 
+    /// <summary>Stores eight binary32 at a 16-byte aligned address.</summary>
+    [IntrinsicImplementation]
+    public static void Store8(int address, Float8 value) => *(Float8*)Pointer(address, 16) = value;
+
     /// <summary>The host pointer behind a shared address of the calling emulated thread.</summary>
     /// <exception cref="DataMisalignedException">The address is not a multiple of <paramref name="alignment"/>.</exception>
     public static byte* Pointer(int address, int alignment)
@@ -77,6 +81,16 @@ internal static unsafe class SharedBlock
             PtxCall call = new(generator, value);
             string address = call.Operand(0), source = call.Operand(1);
             call.Emit($"\tst.shared.f32 [{address}], {source};");
+        }
+
+        public static void Store8(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string address = call.Operand(0);
+            string[] r = call.Operands(1);
+            call.Emit(new StringBuilder()
+                .Append($"\tst.shared.v4.f32 [{address}], {{{string.Join(',', r[..4])}}};\n")
+                .Append($"\tst.shared.v4.f32 [{address}+16], {{{string.Join(',', r[4..])}}};\n"));
         }
 
         public static void Load8(PTXBackend backend, PTXCodeGenerator generator, IrValue value)

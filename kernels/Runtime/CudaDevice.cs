@@ -33,7 +33,7 @@ public sealed unsafe class CudaDevice : KernelDevice
             throw new DeviceException(string.Create(CultureInfo.InvariantCulture, $"GPU {ordinal} ({Name}) is too old: compute capability {major}.{minor}, at least 8.0 is needed"));
         Architecture = string.Create(CultureInfo.InvariantCulture, $"sm_{major}{minor}");
         // PTX for the newest architecture that the text's language version knows; the driver compiles it for what is there.
-        Target = major > 9 ? "sm_90" : major == 9 ? "sm_90" : minor is 6 or 9 ? $"sm_8{minor}" : "sm_80";
+        Target = major >= 9 ? "sm_90" : minor is 6 or 9 ? $"sm_8{minor}" : "sm_80";
         MultiProcessors = Attribute(MultiProcessorCount);
         SharedMemoryPerBlock = Attribute(MaxSharedMemoryOptIn);
         nint context = 0;

@@ -14,7 +14,10 @@ internal static partial class Ptxas
     private static readonly string? s_path = Find();
 
     /// <summary>Skips the calling test, with the reason, where there is no ptxas with cuobjdump or nvdisasm beside it.</summary>
-    public static void RequireOrSkip() => Assert.SkipUnless(s_path is not null, "no ptxas: set PTXAS, or put a CUDA toolkit's bin on the PATH");
+    public static void RequireOrSkip() => Assert.SkipUnless(s_path is not null, "no ptxas: set PTXAS, or put a CUDA toolkit's bin (ptxas and nvdisasm) on the PATH");
+
+    /// <summary>The assembler's release, for example 12.4: its numbers change from release to release.</summary>
+    public static string Release { get; } = s_path is null ? "" : ReleaseNumber().Match(Run(s_path, "--version")).Groups[1].Value;
 
     /// <summary>Assembles <paramref name="ptx"/> for <paramref name="target"/> and disassembles the result.</summary>
     /// <exception cref="InvalidOperationException">ptxas refused the text; the message holds its output.</exception>
@@ -62,6 +65,9 @@ internal static partial class Ptxas
             .Append(Path.Combine(home, ".cache", "bgemetal", "cuda", "bin")).Select(folder => Path.Combine(folder, name));
         return candidates.Prepend(named ?? "").FirstOrDefault(File.Exists);
     }
+
+    [GeneratedRegex(@"release (\d+\.\d+)")]
+    private static partial Regex ReleaseNumber();
 
     [GeneratedRegex(@"Used (\d+) registers")]
     private static partial Regex Registers();

@@ -1,0 +1,122 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using System.Runtime.CompilerServices;
+using System.Text.RegularExpressions;
+using BgeMetal.Kernels.Runtime;
+
+namespace BgeMetal.Kernels.Tests.Cuda;
+
+/// <summary>
+/// Every kernel, as the assembler sees it. The committed table ptxas.csv holds what each kernel costs; set BGEMETAL_PTXAS_UPDATE=1 to write it anew
+/// after a deliberate change.
+/// </summary>
+public sealed partial class PtxasGateTests
+{
+    private const string Header = "kernel,architecture,threads,registers,shared_bytes,tensor_core_instructions,instructions";
+    private static readonly string[] s_targets = ["sm_80", "sm_90"];
+    private static readonly Lazy<Dictionary<(KernelDescriptor Kernel, string Target), string>> s_texts = new(CompileAll);
+    private static readonly Lazy<Dictionary<(KernelDescriptor Kernel, string Target), AssembledKernel>> s_assembled = new(AssembleAll);
+
+    private static string TablePath { get; } = Path.Combine(ThisFolder(), "ptxas.csv");
+
+    [Fact]
+    public void Every_kernel_assembles_without_spills_stack_or_warnings()
+    {
+        Ptxas.RequireOrSkip();
+        string[] faults = [.. s_assembled.Value
+            .Where(e => e.Value is not { SpillBytes: 0, StackBytes: 0, Warnings: "" })
+            .Select(e => $"{e.Key.Kernel} {e.Key.Target}: {e.Value}")];
+        Assert.Empty(faults);
+    }
+
+    [Fact]
+    public void Registers_of_all_blocks_that_must_fit_do_fit()
+    {
+        Ptxas.RequireOrSkip();
+        string[] faults = [.. s_assembled.Value
+            .Where(e => (e.Value.Registers + 7) / 8 * 8 * e.Key.Kernel.Threads * e.Key.Kernel.MinBlocks > 65536)
+            .Select(e => $"{e.Key.Kernel} {e.Key.Target}: {e.Value.Registers} registers")];
+        Assert.Empty(faults);
+    }
+
+    [Fact]
+    public void Tensor_core_kernels_contain_matrix_instructions_and_others_do_not()
+    {
+        Ptxas.RequireOrSkip();
+        string[] faults = [.. s_assembled.Value
+            .Where(e => e.Value.TensorCoreInstructions > 0 != e.Key.Kernel.TensorCores)
+            .Select(e => $"{e.Key.Kernel} {e.Key.Target}: {e.Value.TensorCoreInstructions} HMMA")];
+        Assert.Empty(faults);
+        Assert.Contains(s_assembled.Value.Keys, key => key.Kernel.TensorCores);
+    }
+
+    [Fact]
+    public void Kernels_with_asynchronous_copies_have_no_local_memory_in_their_text()
+    {
+        string[] faults = [.. s_texts.Value
+            .Where(e => e.Value.Contains("cp.async", StringComparison.Ordinal) && Local().IsMatch(e.Value))
+            .Select(e => $"{e.Key.Kernel} {e.Key.Target}")];
+        Assert.Empty(faults);
+    }
+
+    [Fact]
+    public void Costs_are_those_of_the_committed_table()
+    {
+        Ptxas.RequireOrSkip();
+        string[] actual = [$"# ptxas {Ptxas.Release}", Header, .. s_assembled.Value
+            .OrderBy(e => e.Key.Kernel.Name, StringComparer.Ordinal).ThenBy(e => e.Key.Target, StringComparer.Ordinal)
+            .Select(e => Row(e.Key.Kernel, e.Key.Target, e.Value))];
+        if (Environment.GetEnvironmentVariable("BGEMETAL_PTXAS_UPDATE") == "1") File.WriteAllText(TablePath, string.Join('\n', actual) + "\n");
+        string[] expected = File.ReadAllText(TablePath).TrimEnd().Split('\n');
+        Assert.SkipUnless(expected[0] == actual[0], $"the table is of {expected[0].TrimStart('#', ' ')}, this is ptxas {Ptxas.Release}");
+        Assert.Equal(expected, actual);
+    }
+
+    [Fact]
+    public void The_parameter_block_of_every_kernel_is_its_argument_struct_byte_for_byte()
+    {
+        foreach (((KernelDescriptor kernel, _), string ptx) in s_texts.Value)
+        {
+            Match parameter = Parameter().Match(ptx);
+            int size = (int)typeof(Unsafe).GetMethod(nameof(Unsafe.SizeOf))!.MakeGenericMethod(kernel.ArgumentType).Invoke(null, null)!;
+            Assert.True(parameter.Success, kernel.Name);
+            Assert.Equal((kernel.Name, size), (kernel.Name, int.Parse(parameter.Groups[1].Value, CultureInfo.InvariantCulture)));
+        }
+    }
+
+    [Fact]
+    public void The_text_of_a_kernel_does_not_depend_on_what_was_compiled_before()
+    {
+        using PtxCompiler first = new(), second = new();
+        KernelDescriptor[] products = [.. KernelRegistry.All.Where(k => k.TensorCores).Take(4)];
+        Dictionary<string, string> texts = products.ToDictionary(k => k.Name, k => first.Compile(k, "sm_90"));
+        foreach (KernelDescriptor kernel in products.Reverse()) Assert.Equal(texts[kernel.Name], second.Compile(kernel, "sm_90"));
+    }
+
+    private static Dictionary<(KernelDescriptor, string), string> CompileAll()
+    {
+        ConcurrentDictionary<(KernelDescriptor, string), string> texts = [];
+        using PtxCompiler compiler = new();
+        Parallel.ForEach(from kernel in KernelRegistry.All from target in s_targets select (kernel, target),
+            item => texts[item] = compiler.Compile(item.kernel, item.target));
+        return new(texts);
+    }
+
+    private static Dictionary<(KernelDescriptor, string), AssembledKernel> AssembleAll()
+    {
+        ConcurrentDictionary<(KernelDescriptor, string), AssembledKernel> results = [];
+        Parallel.ForEach(s_texts.Value, item => results[item.Key] = Ptxas.Assemble(item.Value, item.Key.Target));
+        return new(results);
+    }
+
+    private static string Row(KernelDescriptor kernel, string target, AssembledKernel assembled) => string.Create(CultureInfo.InvariantCulture,
+        $"{kernel.Name},{target},{kernel.Threads},{assembled.Registers},{kernel.SharedBytes + assembled.StaticSharedBytes},{assembled.TensorCoreInstructions},{assembled.Instructions}");
+
+    private static string ThisFolder([CallerFilePath] string path = "") => Path.GetDirectoryName(path)!;
+
+    [GeneratedRegex(@"\.local\b")]
+    private static partial Regex Local();
+
+    [GeneratedRegex(@"\.entry\s+\w+\(\s*\.param \.align \d+ \.b8 \w+\[(\d+)\]\s*\)")]
+    private static partial Regex Parameter();
+}
