@@ -25,6 +25,9 @@ internal sealed class ModelOption
         command.Add(_cache);
     }
 
+    /// <summary>The model as it was named.</summary>
+    public string Name(ParseResult parsed) => parsed.GetRequiredValue(_model);
+
     /// <summary>The model's folder, fetched where it is not here yet.</summary>
     public string Resolve(ParseResult parsed, Terminal terminal) =>
         Resolve(parsed.GetRequiredValue(_model), parsed.GetValue(_revision)!, parsed.GetValue(_cache), terminal);
@@ -55,12 +58,15 @@ internal sealed class ModelOption
     {
         private const double Megabyte = 1e6;
         private Progress? _bar;
+        private long _reported;
 
         public void Report(HubProgress value)
         {
             if (_bar is null) terminal.Say($"downloading {model}");
             _bar ??= terminal.Watch($"downloading {model}", "MB", (long)Math.Ceiling(value.TotalBytes / Megabyte));
-            _bar.Report((long)(value.Bytes / Megabyte));
+            long megabytes = (long)(value.Bytes / Megabyte);
+            _bar.Report(megabytes - _reported);
+            _reported = megabytes;
         }
 
         public void Dispose() => _bar?.Dispose();

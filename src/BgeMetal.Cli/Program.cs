@@ -9,8 +9,10 @@ void OnSignal(PosixSignalContext signal)
     // The first signal asks the work to stop and clean up, a second one does not wait for that.
     signal.Cancel = Interlocked.Increment(ref signals) == 1;
     if (signal.Signal == PosixSignal.SIGTERM) exitCode = 143;
-    if (signal.Cancel) interruption.Cancel();
-    else Environment.Exit(exitCode);
+    if (!signal.Cancel) Environment.Exit(exitCode);
+    // Work that waits for standard input does not see the request.
+    _ = Task.Delay(TimeSpan.FromSeconds(5)).ContinueWith(_ => Environment.Exit(exitCode), TaskScheduler.Default);
+    interruption.Cancel();
 }
 
 using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, OnSignal);

@@ -9,5 +9,13 @@ internal static class CommandList
     public static IEnumerable<Command> Create(Terminal terminal) =>
     [
         PullCommand.Create(terminal),
+        InfoCommand.Create(terminal),
+        TokenizeCommand.Create(terminal),
+        EmbedCommand.Create(terminal),
+        SimilarityCommand.Create(terminal),
+        RerankCommand.Create(terminal),
+        IndexCommand.Create(terminal),
+        SearchCommand.Create(terminal),
+        EvalCommand.Create(terminal),
     ];
 }

@@ -7,7 +7,7 @@ namespace BgeMetal.Cli.Output;
 
 /// <summary>
 /// Shows how far long work is: a bar with rate and remaining time for a person, a plain line every few seconds for a log, nothing with --quiet.
-/// Report the absolute count of finished units, from any thread; dispose at the end.
+/// Report how many more units are finished, from any thread; dispose at the end.
 /// </summary>
 internal sealed class Progress : IProgress<long>, IDisposable
 {
@@ -32,7 +32,7 @@ internal sealed class Progress : IProgress<long>, IDisposable
     /// <inheritdoc/>
     public void Report(long value)
     {
-        Interlocked.Exchange(ref _count, value);
+        Interlocked.Add(ref _count, value);
         if (_terminal.ErrorsAreSeen || _terminal.Quiet) return;
         long next = Interlocked.Read(ref _nextLine), now = _clock.Elapsed.Ticks;
         if (now >= next && Interlocked.CompareExchange(ref _nextLine, now + s_interval.Ticks, next) == next) _terminal.Say(Line());
@@ -74,6 +74,6 @@ internal sealed class Progress : IProgress<long>, IDisposable
     private sealed class RateColumn(Progress progress) : ProgressColumn
     {
         public override IRenderable Render(RenderOptions options, ProgressTask task, TimeSpan deltaTime) =>
-            new Markup($"{Terminal.Count(Interlocked.Read(ref progress._count))} {progress._unit}, {Terminal.Count(progress.Rate)}/s");
+            new Spectre.Console.Text($"{Terminal.Count(Interlocked.Read(ref progress._count))} {progress._unit}, {Terminal.Count(progress.Rate)}/s");
     }
 }

@@ -27,7 +27,7 @@ internal sealed class RowWriter : IDisposable
     /// <exception cref="BgeMetalException">The file cannot be written.</exception>
     public static RowWriter Open(Terminal terminal, string? output)
     {
-        if (output is not null and not "-") return Create(AtomicFile.Create(output));
+        if (output is not null and not "-") return OfFile(AtomicFile.Create(output));
         terminal.FlushResults();
         return new RowWriter(null, terminal.Results);
     }
@@ -58,5 +58,5 @@ internal sealed class RowWriter : IDisposable
         _file?.Dispose();
     }
 
-    private static RowWriter Create(AtomicFile file) => new(file, file.Stream);
+    private static RowWriter OfFile(AtomicFile file) => new(file, file.Stream);
 }

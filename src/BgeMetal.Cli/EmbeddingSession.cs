@@ -1,0 +1,65 @@
+using System.Diagnostics;
+using BgeMetal.Cli.Output;
+using BgeMetal.Data;
+using BgeMetal.Retrieval;
+
+namespace BgeMetal.Cli;
+
+/// <summary>A loaded embedder with the accounts of a command: how long loading took, how much was embedded, how long the work takes.</summary>
+internal sealed class EmbeddingSession : IDisposable
+{
+    private readonly Terminal _terminal;
+    private readonly Stopwatch _work;
+    private EmbeddingRun _done;
+
+    public EmbeddingSession(Terminal terminal, string directory, EmbedderOptions options)
+    {
+        _terminal = terminal;
+        Stopwatch loading = Stopwatch.StartNew();
+        Embedder = Embedder.Load(directory, options);
+        LoadSeconds = loading.Elapsed.TotalSeconds;
+        _work = Stopwatch.StartNew();
+    }
+
+    /// <summary>The model.</summary>
+    public Embedder Embedder { get; }
+
+    /// <summary>Seconds that loading took.</summary>
+    public double LoadSeconds { get; }
+
+    /// <summary>Embeds one chunk, [texts, Dimensions] row-major.</summary>
+    public float[] Embed(IReadOnlyList<TextInput> texts, string? instruction, IProgress<long>? progress)
+    {
+        float[] vectors = new float[checked(texts.Count * Embedder.Dimensions)];
+        _done += Embedder.Embed(texts, instruction, vectors, progress, _terminal.Cancellation);
+        return vectors;
+    }
+
+    /// <summary>Embeds all chunks in order, with progress.</summary>
+    /// <param name="chunks">The texts; only one chunk is in memory at a time.</param>
+    /// <param name="instruction">Put before each text.</param>
+    /// <param name="what">What the progress line says.</param>
+    /// <param name="write">Takes each chunk with its vectors.</param>
+    public void EmbedAll(TextChunks chunks, string? instruction, string what, Action<IReadOnlyList<TextInput>, float[]> write)
+    {
+        using Progress progress = _terminal.Watch(what, "texts", chunks.Total);
+        while (chunks.Next() is { } texts)
+        {
+            _terminal.Cancellation.ThrowIfCancellationRequested();
+            write(texts, Embed(texts, instruction, progress));
+        }
+    }
+
+    /// <summary>What was done so far.</summary>
+    public RunStatistics Statistics() => new()
+    {
+        Texts = _done.Texts,
+        Tokens = _done.Tokens,
+        Seconds = _work.Elapsed.TotalSeconds,
+        LoadSeconds = LoadSeconds,
+        Threads = Embedder.Threads,
+    };
+
+    /// <inheritdoc/>
+    public void Dispose() => Embedder.Dispose();
+}

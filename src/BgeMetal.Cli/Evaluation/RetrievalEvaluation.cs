@@ -1,0 +1,97 @@
+using BgeMetal.Cli.Output;
+using BgeMetal.Data;
+using BgeMetal.Retrieval;
+
+namespace BgeMetal.Cli.Evaluation;
+
+/// <summary>Runs a data set's queries over its corpus: embed, exact search, and reranking where a reranker is there.</summary>
+internal sealed class RetrievalEvaluation(Terminal terminal, EmbeddingSession session, RerankSession? reranker)
+{
+    private const int QueriesAtATime = 256;
+
+    /// <summary>The k of nDCG@k and the others.</summary>
+    public required IReadOnlyList<int> Cutoffs { get; init; }
+
+    /// <summary>Hits kept for each query.</summary>
+    public int Depth { get; init; } = 1000;
+
+    /// <summary>Hits that the reranker sees; what it does not see is dropped, as in FlagEmbedding.</summary>
+    public int RerankDepth { get; init; } = 100;
+
+    /// <summary>Put before each query.</summary>
+    public string? QueryInstruction { get; init; }
+
+    /// <summary>Put before each passage.</summary>
+    public string? PassageInstruction { get; init; }
+
+    /// <summary>Tokens a query is cut to; null: as passages.</summary>
+    public int? QueryMaxLength { get; init; }
+
+    /// <summary>Whether hits with the query's own id are left out.</summary>
+    public bool IgnoreIdenticalIds { get; init; }
+
+    /// <summary>The ranked lists of all judged queries. The vectors wait in a temporary file, mapped into memory, so a corpus may be larger than memory.</summary>
+    public RetrievalRun Search(RetrievalDataset dataset)
+    {
+        string directory = Directory.CreateTempSubdirectory("bgemetal-").FullName;
+        try
+        {
+            string path = Path.Combine(directory, "corpus.index");
+            Build(dataset, path);
+            using FlatIndex index = FlatIndex.Open(path, session.Embedder.Threads);
+            return Search(dataset, index);
+        }
+        finally
+        {
+            Directory.Delete(directory, recursive: true);
+        }
+    }
+
+    /// <summary>The measures of a run.</summary>
+    public RetrievalReport Measure(RetrievalDataset dataset, RetrievalRun run) => RetrievalMetrics.Evaluate(dataset.Judgements, run, Cutoffs, IgnoreIdenticalIds);
+
+    private void Build(RetrievalDataset dataset, string path)
+    {
+        int dimensions = session.Embedder.Dimensions;
+        using FlatIndexWriter writer = FlatIndex.Create(path, dimensions);
+        using TextChunks chunks = TextChunks.Of(dataset.Corpus.Select(passage => new TextInput { Id = passage.Id, Text = passage.FullText, Source = dataset.Directory }));
+        session.EmbedAll(chunks, PassageInstruction, $"{dataset.Name}: corpus", (texts, vectors) =>
+        {
+            for (int i = 0; i < texts.Count; i++) writer.Add(texts[i].Id, null, vectors.AsSpan(i * dimensions, dimensions));
+        });
+        writer.Commit();
+    }
+
+    private RetrievalRun Search(RetrievalDataset dataset, FlatIndex index)
+    {
+        RetrievalRun run = new();
+        int depth = Math.Max(Depth, Cutoffs.Max()) + (IgnoreIdenticalIds ? 1 : 0);
+        using Progress progress = terminal.Watch($"{dataset.Name}: queries", "queries", dataset.Queries.Count);
+        foreach (RetrievalQuery[] queries in dataset.Queries.Chunk(QueriesAtATime))
+        {
+            TextInput[] inputs = [.. queries.Select(query => ToInput(query, dataset.Directory))];
+            float[] vectors = session.Embed(inputs, QueryInstruction, null);
+            SearchHit[][] hits = index.SearchBatch(vectors, depth, terminal.Cancellation);
+            for (int i = 0; i < queries.Length; i++)
+            {
+                terminal.Cancellation.ThrowIfCancellationRequested();
+                if (reranker is null) run.Add(queries[i].Id, hits[i]);
+                else run.Add(queries[i].Id, Rerank(dataset, queries[i], hits[i]));
+                progress.Report(1);
+            }
+        }
+        return run;
+    }
+
+    private TextInput ToInput(RetrievalQuery query, string source) => QueryMaxLength is { } length
+        ? new TextInput { Id = query.Id, InputIds = session.Embedder.Tokenizer.Encode(QueryInstruction + query.Text, maxLength: length).InputIds, Source = source }
+        : new TextInput { Id = query.Id, Text = query.Text, Source = source };
+
+    private RankedPassage[] Rerank(RetrievalDataset dataset, RetrievalQuery query, SearchHit[] hits)
+    {
+        SearchHit[] seen = [.. hits.Where(hit => !IgnoreIdenticalIds || hit.Id != query.Id).Take(RerankDepth)];
+        string[] passages = [.. seen.Select(hit => dataset.Corpus[(int)hit.Row].FullText)];
+        float[] scores = reranker!.Score([new RerankInput { Query = query.Text, Passages = passages, Source = dataset.Directory }], null)[0];
+        return [.. seen.Zip(scores, (hit, score) => new RankedPassage(hit.Id, score))];
+    }
+}
