@@ -9,22 +9,23 @@ internal readonly record struct SpecialIds(int Pad, int Cls, int Sep, int Mask);
 /// <summary>A <see cref="ModelTokenizer"/> made of a <see cref="TokenPipeline"/> and a template.</summary>
 internal sealed class PipelineTokenizer : ModelTokenizer
 {
+    private const int KeptTokens = 1 << 16;
+
     [ThreadStatic] private static TokenBuffer t_first;
     [ThreadStatic] private static TokenBuffer t_second;
 
     private readonly TokenPipeline _pipeline;
     private readonly PairTemplate _template;
     private readonly SpecialIds _special;
-    private readonly SegmentEncoder _encoder;
+    private readonly SegmentEncoder? _fast;
     private readonly Dictionary<int, AddedToken> _addedById = [];
     private readonly Dictionary<string, AddedToken> _addedByContent = new(StringComparer.Ordinal);
 
     public PipelineTokenizer(TokenPipeline pipeline, PairTemplate template, SpecialIds special, IReadOnlyList<string> files)
     {
         (_pipeline, _template, _special, Files) = (pipeline, template, special, files);
-        _encoder = BertSegmentEncoder.Covers(pipeline) ? new BertSegmentEncoder((BertTextNormalizer)pipeline.Normalizer!, pipeline)
-            : UnigramSegmentEncoder.Covers(pipeline) ? new UnigramSegmentEncoder(pipeline)
-            : new PipelineSegmentEncoder(pipeline);
+        _fast = BertSegmentEncoder.Covers(pipeline) ? new BertSegmentEncoder((BertTextNormalizer)pipeline.Normalizer!, pipeline)
+            : UnigramSegmentEncoder.Covers(pipeline) ? new UnigramSegmentEncoder(pipeline) : null;
         foreach (AddedToken token in pipeline.Added)
         {
             _addedById[token.Id] = token;
@@ -61,7 +62,7 @@ internal sealed class PipelineTokenizer : ModelTokenizer
     public override PreTokenizer? PreTokenizer => _pipeline.Splitter;
 
     /// <summary>Whether ids are made by one of the fast encoders.</summary>
-    internal bool IsFast => _encoder is not PipelineSegmentEncoder;
+    internal bool IsFast => _fast is not null;
 
     /// <summary>The parts.</summary>
     internal TokenPipeline Pipeline => _pipeline;
@@ -105,7 +106,9 @@ internal sealed class PipelineTokenizer : ModelTokenizer
         EncodeRaw(text, ref t_first, StopAt(limit, maxLength, truncation, second: false));
         if (pair is not null) EncodeRaw(pair, ref t_second, StopAt(limit, maxLength, truncation, second: true));
         (int first, int second) = Cut(t_first.Count, pair is null ? -1 : t_second.Count, limit, truncation);
-        return Dress(t_first.Ids[..first], t_second.Ids[..Math.Max(second, 0)], pair is not null, addSpecialTokens);
+        TokenizedText result = Dress(t_first.Ids[..first], t_second.Ids[..Math.Max(second, 0)], pair is not null, addSpecialTokens);
+        if (Math.Max(t_first.Count, t_second.Count) > KeptTokens) (t_first, t_second) = (default, default);
+        return result;
     }
 
     /// <inheritdoc/>
@@ -188,13 +191,18 @@ internal sealed class PipelineTokenizer : ModelTokenizer
     /// <summary>Appends the ids of a raw text, stopping after the piece that brings the count to <paramref name="stopAt"/>.</summary>
     private void EncodeRaw(ReadOnlySpan<char> text, ref TokenBuffer ids, int stopAt)
     {
+        if (_fast is null)
+        {
+            foreach (AlignedToken token in _pipeline.Tokenize(text, stopAt == int.MaxValue ? stopAt : stopAt - ids.Count)) ids.Add(token.Id);
+            return;
+        }
         text = WellFormedText.Of(text);
         AddedTokenMatcher matcher = _pipeline.Raw;
         int cursor = 0, from = 0;
         while (from < text.Length)
         {
             AddedToken? token = matcher.Next(text, ref cursor, from, out int start, out int end);
-            if (from < start && !_encoder.Encode(text[from..start], ref ids, stopAt)) return;
+            if (from < start && !_fast.Encode(text[from..start], ref ids, stopAt)) return;
             if (token is not null) ids.Add(token.Id);
             from = Math.Max(end, from);
         }
