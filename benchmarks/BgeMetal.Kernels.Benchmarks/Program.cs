@@ -1,1 +1,8 @@
-BenchmarkDotNet.Running.BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(args);
+using BenchmarkDotNet.Running;
+using BgeMetal.Kernels.Benchmarks;
+
+// --quick [gemm] [attention] [rows] [topk] [team] [--threads N] [--width 128|256|512] [--append]: best times in seconds instead of minutes.
+// Anything else goes to BenchmarkDotNet.
+if (args.Contains("--quick")) return QuickRun.Execute(args);
+BenchmarkSwitcher.FromAssembly(typeof(QuickRun).Assembly).Run(args);
+return 0;

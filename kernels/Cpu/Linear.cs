@@ -21,13 +21,14 @@ public enum LinearEpilogue
 /// <summary>
 /// y = f(x W^T + bias) for row-major activations and a packed weight. Activations are used in place; a 12 x 32 tile runs over the whole k in one pass
 /// (Goto and van de Geijn's layering without the k level: C is written once). The order is: a block of weight panels that stays in the second-level
-/// cache, strips of 12 rows, panels; the epilogue runs over each tile while it is in the first-level cache. Each output element is the bias followed by
+/// cache, strips of 12 rows, panels (for few rows: panels, strips); the epilogue runs over each tile while it is in the first-level cache. Each output element is the bias followed by
 /// one chain of multiply-adds over k in order, so its value depends on neither m, the position of its row, nor the number of threads.
 /// Cost: 2 m n k FLOP; the weight is read ceil(m / strip block) times from the second-level cache and once from memory.
 /// </summary>
 public static unsafe class Linear
 {
     private const long BlockBytes = 384 << 10;
+    private const int FewRows = 4 * Tiles.MaxRows;        // up to here the rows stay in the first-level cache beside a panel: panels outside, strips inside
     private const long WorthSharing = 1 << 18;            // multiply-adds a part should have: about 3 us of work
 
     /// <summary>y = f(x W^T + bias).</summary>
@@ -127,30 +128,43 @@ public static unsafe class Linear
             float* edge = stackalloc float[Tiles.MaxRows * Tiles.Columns];
             float* start = stackalloc float[Tiles.Columns];
             new Span<float>(start, Tiles.Columns).Clear();
-            for (int row = firstRow; row < endRow;)
+            if (endRow - firstRow <= FewRows)
             {
-                int rows = Tiles.Next(endRow - row);
-                float* x = X + (row * StrideX);
                 for (int panel = firstPanel; panel < endPanel; panel++)
-                {
-                    int column = panel * Tiles.Columns, columns = Math.Min(Tiles.Columns, N - column);
-                    float* weights = Packed + ((nint)column * K);
-                    float* y = Y + (row * StrideY) + column;
-                    float* bias = Bias == null ? start : Bias + column;
-                    if (columns == Tiles.Columns)
-                    {
-                        Tiles.Multiply(rows, x, StrideX, weights, Tiles.Columns, K, y, StrideY, bias);
-                        Finish(y, StrideY, row, rows, column, columns);
-                        continue;
-                    }
-                    if (Bias != null) new Span<float>(bias, columns).CopyTo(new Span<float>(start, columns));
-                    Tiles.Multiply(rows, x, StrideX, weights, Tiles.Columns, K, edge, Tiles.Columns, start);
-                    Finish(edge, Tiles.Columns, row, rows, column, columns);
-                    for (int r = 0; r < rows; r++)
-                        new Span<float>(edge + (r * Tiles.Columns), columns).CopyTo(new Span<float>(y + (r * StrideY), columns));
-                }
-                row += rows;
+                    for (int row = firstRow, strip = 0; row < endRow; strip++)
+                        row += Tile(row, endRow, panel, edge, start, strip < 2 ? NextPanel(panel, strip) : null);
+                return;
             }
+            for (int row = firstRow, rows = 0; row < endRow; row += rows)
+                for (int panel = firstPanel; panel < endPanel; panel++)
+                    rows = Tile(row, endRow, panel, edge, start, panel == firstPanel ? X + ((row + Tiles.MaxRows) * StrideX) : null);
+        }
+
+        // With few rows the weights, which come from the third-level cache or from memory, are what takes the time: while the first two strips of a panel
+        // compute, each fetches one half of the next panel. (With many rows the first tile of a strip fetches the rows of the next strip instead.)
+        private readonly float* NextPanel(int panel, int half) => Packed + ((nint)K * Tiles.Columns * (panel + 1)) + ((nint)K * Tiles.Columns / 2 * half);
+
+        // Computes one tile and returns its rows.
+        private readonly int Tile(int row, int endRow, int panel, float* edge, float* start, float* ahead)
+        {
+            int rows = Tiles.Next(endRow - row);
+            int column = panel * Tiles.Columns, columns = Math.Min(Tiles.Columns, N - column);
+            float* x = X + (row * StrideX);
+            float* y = Y + (row * StrideY) + column;
+            float* weights = Packed + ((nint)column * K);
+            float* bias = Bias == null ? start : Bias + column;
+            if (columns == Tiles.Columns)
+            {
+                Tiles.Multiply(rows, x, StrideX, weights, Tiles.Columns, K, y, StrideY, bias, ahead);
+                Finish(y, StrideY, row, rows, column, columns);
+                return rows;
+            }
+            if (Bias != null) new Span<float>(bias, columns).CopyTo(new Span<float>(start, columns));
+            Tiles.Multiply(rows, x, StrideX, weights, Tiles.Columns, K, edge, Tiles.Columns, start, ahead);
+            Finish(edge, Tiles.Columns, row, rows, column, columns);
+            for (int r = 0; r < rows; r++)
+                new Span<float>(edge + (r * Tiles.Columns), columns).CopyTo(new Span<float>(y + (r * StrideY), columns));
+            return rows;
         }
 
         // In methods of their own on purpose: see TileRows.

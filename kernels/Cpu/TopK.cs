@@ -225,7 +225,8 @@ public sealed unsafe class TopK : IDisposable
                     for (int panel = block; panel < Math.Min(panels, block + blockPanels); panel++)
                     {
                         int query = panel * Tiles.Columns;
-                        Tiles.Multiply(height, rows + (i * StrideC), StrideC, Panels + ((nint)query * Dim), Tiles.Columns, Dim, tile, Tiles.Columns, zero);
+                        Tiles.Multiply(height, rows + (i * StrideC), StrideC, Panels + ((nint)query * Dim), Tiles.Columns, Dim, tile, Tiles.Columns, zero,
+                            panel == block ? rows + ((i + height) * StrideC) : null);     // the next strip comes from memory meanwhile
                         if (InnerProducts.NotBelow(tile, height, thresholds + query, masks))
                             Offer(tile, height, masks, query, firstIndex + i, worker);
                     }

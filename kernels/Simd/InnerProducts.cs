@@ -26,9 +26,16 @@ internal static unsafe class InnerProducts
     public static float ErrorFactor(int count) => 1.01f * UnitRoundoff * ((VectorUnit.HasFusedMultiplyAdd ? 1 : 2) * (count + (count / 64) + 16));
 
     /// <summary>Returns about a . b; <paramref name="squaredNorm"/> receives about b . b, at no cost where memory is the limit.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static float Estimate<T>(float* a, float* b, int count, out float squaredNorm) where T : unmanaged, ILanes<T>
     {
+        T tailA = T.Create(0f), tailB = tailA;
+        if (count % Lanes.Count != 0)                     // read before the sums are live: see RowReductions
+        {
+            int whole = count / Lanes.Count * Lanes.Count;
+            tailA = Lanes.LoadPart<T>(a + whole, count - whole, 0f);
+            tailB = Lanes.LoadPart<T>(b + whole, count - whole, 0f);
+        }
         T s0 = T.Create(0f), s1 = s0, s2 = s0, s3 = s0, n0 = s0, n1 = s0, n2 = s0, n3 = s0;
         int i = 0;
         for (; i <= count - 64; i += 64)
@@ -49,12 +56,8 @@ internal static unsafe class InnerProducts
             s0 = T.MultiplyAdd(T.Load(a + i), b0, s0);
             n0 = T.MultiplyAdd(b0, b0, n0);
         }
-        if (i < count)
-        {
-            T b0 = Lanes.LoadPart<T>(b + i, count - i, 0f);
-            s0 = T.MultiplyAdd(Lanes.LoadPart<T>(a + i, count - i, 0f), b0, s0);
-            n0 = T.MultiplyAdd(b0, b0, n0);
-        }
+        s0 = T.MultiplyAdd(tailA, tailB, s0);
+        n0 = T.MultiplyAdd(tailB, tailB, n0);
         squaredNorm = T.Sum((n0 + n1) + (n2 + n3));
         return T.Sum((s0 + s1) + (s2 + s3));
     }

@@ -12,7 +12,8 @@ internal static unsafe class RowReductions
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Sum<T>(float* x, int n) where T : unmanaged, ILanes<T>
     {
-        T a = T.Create(0f), b = T.Create(0f);
+        T tail = Tail<T>(x, n, 0f);
+        T a = T.Create(0f), b = a;
         int i = 0;
         for (; i <= n - 32; i += 32)
         {
@@ -22,12 +23,11 @@ internal static unsafe class RowReductions
         if (i <= n - 16)
         {
             a += T.Load(x + i);
-            i += 16;
-            if (i < n) b += Lanes.LoadPart<T>(x + i, n - i, 0f);
+            b += tail;
         }
-        else if (i < n)
+        else
         {
-            a += Lanes.LoadPart<T>(x + i, n - i, 0f);
+            a += tail;
         }
         return T.Sum(a + b);
     }
@@ -36,7 +36,9 @@ internal static unsafe class RowReductions
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float SquaredDeviations<T>(float* x, int n, float center) where T : unmanaged, ILanes<T>
     {
-        T a = T.Create(0f), b = T.Create(0f), c = T.Create(center);
+        T c = T.Create(center);
+        T tail = Tail<T>(x, n, center) - c;
+        T a = T.Create(0f), b = a;
         int i = 0;
         for (; i <= n - 32; i += 32)
         {
@@ -48,18 +50,17 @@ internal static unsafe class RowReductions
         {
             T u = T.Load(x + i) - c;
             a = T.MultiplyAdd(u, u, a);
-            i += 16;
-            if (i < n)
-            {
-                T v = Lanes.LoadPart<T>(x + i, n - i, center) - c;
-                b = T.MultiplyAdd(v, v, b);
-            }
+            b = T.MultiplyAdd(tail, tail, b);
         }
-        else if (i < n)
+        else
         {
-            T u = Lanes.LoadPart<T>(x + i, n - i, center) - c;
-            a = T.MultiplyAdd(u, u, a);
+            a = T.MultiplyAdd(tail, tail, a);
         }
         return T.Sum(a + b);
     }
+
+    // The last n mod 16 columns. Read before the loops, because a call while the sums are live would make them live in memory.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static T Tail<T>(float* x, int n, float fill) where T : unmanaged, ILanes<T> =>
+        n % Lanes.Count == 0 ? T.Create(fill) : Lanes.LoadPart<T>(x + (n / Lanes.Count * Lanes.Count), n % Lanes.Count, fill);
 }

