@@ -2,14 +2,13 @@ using BgeMetal.Benchmarks.Onnx;
 
 namespace BgeMetal.Benchmarks.Models;
 
-/// <summary>A temporary folder with one set of weights in both engines' formats: a checkpoint, and an ONNX model for each form asked for. Deleted on dispose, or when the process is told to end.</summary>
+/// <summary>A temporary folder with one set of weights in both engines' formats: a checkpoint, and an ONNX model for each form asked for. Deleted on dispose; a killed run leaves it.</summary>
 internal sealed class ModelFolder : IDisposable
 {
     /// <summary>Writes the files.</summary>
     public ModelFolder(EncoderWeights weights, IEnumerable<OnnxForm> forms)
     {
         Path = Directory.CreateTempSubdirectory("bgemetal-bench-").FullName;
-        AppDomain.CurrentDomain.ProcessExit += DeleteAtExit;
         weights.Save(Path);
         foreach (OnnxForm form in forms.Distinct())
             BertGraph.Save(weights, form, clsOnly: true, OnnxModel(form));
@@ -22,11 +21,5 @@ internal sealed class ModelFolder : IDisposable
     public string OnnxModel(OnnxForm form) => System.IO.Path.Combine(Path, form + ".onnx");
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        AppDomain.CurrentDomain.ProcessExit -= DeleteAtExit;
-        Directory.Delete(Path, recursive: true);
-    }
-
-    private void DeleteAtExit(object? sender, EventArgs e) => Directory.Delete(Path, recursive: true);
+    public void Dispose() => Directory.Delete(Path, recursive: true);
 }
