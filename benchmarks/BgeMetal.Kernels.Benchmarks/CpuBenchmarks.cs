@@ -6,7 +6,7 @@ namespace BgeMetal.Kernels.Benchmarks;
 
 /// <summary>A kernel under BenchmarkDotNet, on one thread and on two.</summary>
 [MemoryDiagnoser]
-public abstract class CpuBenchmark
+public abstract class CpuBenchmark : IDisposable
 {
     private KernelCase? _case;
     private WorkerTeam? _team;
@@ -22,10 +22,11 @@ public abstract class CpuBenchmark
     }
 
     [GlobalCleanup]
-    public void Stop()
+    public void Dispose()
     {
         _case?.Dispose();
         _team?.Dispose();
+        GC.SuppressFinalize(this);
     }
 
     [Benchmark]

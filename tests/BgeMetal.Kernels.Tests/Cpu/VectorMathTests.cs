@@ -14,7 +14,7 @@ public sealed unsafe class VectorMathTests
         for (int i = 0; i < x.Length; i++)
         {
             double error = Math.Abs(y[i] - ActivationReference.Gelu(x[i]));
-            Assert.True(error <= Math.Max(1e-6, 2e-7 * x[i]), $"{width}: gelu({x[i]:g9}) = {y[i]:g9}, off by {error:g3}");
+            Assert.True(error <= Math.Max(1e-6, 2.5e-7 * x[i]), $"{width}: gelu({x[i]:g9}) = {y[i]:g9}, off by {error:g3}");
         }
         Assert.Equal(0f, Apply<GeluFunction>([0f])[0]);
         Assert.Equal(1e6f, Apply<GeluFunction>([1e6f])[0], 0.2f);
