@@ -1,6 +1,9 @@
 namespace BgeMetal.Checkpoints;
 
-/// <summary>Checks that a checkpoint holds every tensor of the encoder that its config.json describes, in the right shape, before anything is allocated for it. Tensors beyond those, as of heads or of layers that the config leaves out, are no error.</summary>
+/// <summary>
+/// Checks that a checkpoint holds every tensor of the encoder that its config.json describes, in the right shape, before anything is allocated for
+/// it. Tensors beyond those, as of heads or of layers that the config leaves out, are no error.
+/// </summary>
 internal static class EncoderShapes
 {
     /// <exception cref="BgeMetalException">A tensor is missing or has another shape; the message names it and both shapes.</exception>

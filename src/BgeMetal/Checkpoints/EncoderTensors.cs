@@ -71,9 +71,11 @@ internal sealed class EncoderTensors : TensorSource
             .Where(prefix => prefix.Length == 0 || prefix[^1] == '.').Order(StringComparer.Ordinal)];
         return prefixes.Length switch
         {
-            0 => throw CheckpointErrors.Tensor(source.Location, Anchor, "no tensor has this name, with or without a prefix: there is no BERT or XLM-RoBERTa encoder in the checkpoint"),
+            0 => throw CheckpointErrors.Tensor(source.Location, Anchor,
+                "no tensor has this name, with or without a prefix: there is no BERT or XLM-RoBERTa encoder in the checkpoint"),
             1 => prefixes[0],
-            _ => throw CheckpointErrors.Tensor(source.Location, Anchor, $"the checkpoint holds {prefixes.Length} encoders, below {CheckpointErrors.Quote(prefixes[0])} and {CheckpointErrors.Quote(prefixes[1])}"),
+            _ => throw CheckpointErrors.Tensor(source.Location, Anchor,
+                $"the checkpoint holds {prefixes.Length} encoders, below {CheckpointErrors.Quote(prefixes[0])} and {CheckpointErrors.Quote(prefixes[1])}"),
         };
     }
 }

@@ -98,7 +98,8 @@ internal sealed record PoolingConfig
                 modes.Add(field.Name["pooling_mode_".Length..]);
         if (modes.Count == 0 && json.Text("pooling_mode") is { } mode) modes.Add(mode);
         if (modes.Count != 1)
-            throw CheckpointErrors.Corrupt(json.Path, modes.Count == 0 ? "no pooling mode is true" : $"{modes.Count} pooling modes are true ({string.Join(", ", modes.Select(m => CheckpointErrors.Quote(m)))}): joined vectors are not supported");
+            throw CheckpointErrors.Corrupt(json.Path, modes.Count == 0 ? "no pooling mode is true"
+                : $"{modes.Count} pooling modes are true ({string.Join(", ", modes.Select(m => CheckpointErrors.Quote(m)))}): joined vectors are not supported");
         PoolingMode pooling = modes[0] switch
         {
             "cls_token" or "cls" => PoolingMode.Cls,

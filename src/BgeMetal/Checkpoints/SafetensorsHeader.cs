@@ -123,7 +123,8 @@ internal ref struct SafetensorsHeader
             throw CheckpointErrors.Tensor(_file, name, $"its data_offsets {CheckpointErrors.Show(offsets)} are not a start and an end");
         long bytes = offsets[1] - offsets[0];
         if (elements * bits % 8 != 0 || elements * bits / 8 != bytes)
-            throw CheckpointErrors.Tensor(_file, name, $"its data_offsets {CheckpointErrors.Show(offsets)} hold {bytes} bytes, but {type} {CheckpointErrors.Show(shape)} needs {(elements * bits + 7) / 8}");
+            throw CheckpointErrors.Tensor(_file, name,
+                $"its data_offsets {CheckpointErrors.Show(offsets)} hold {bytes} bytes, but {type} {CheckpointErrors.Show(shape)} needs {(elements * bits + 7) / 8}");
         return new SafetensorsSlot(new TensorEntry(name, type, shape, elements, _file), offsets[0], bytes);
     }
 
@@ -161,9 +162,12 @@ internal ref struct SafetensorsHeader
         foreach (SafetensorsSlot slot in slots.OrderBy(s => s.Offset).ThenBy(s => s.Bytes))
         {
             if (slot.Offset + slot.Bytes > dataBytes)
-                throw CheckpointErrors.Tensor(file, slot.Entry.Name, $"its bytes {slot.Offset} to {slot.Offset + slot.Bytes} end after the file's {dataBytes} bytes of data: the file is truncated");
+                throw CheckpointErrors.Tensor(file, slot.Entry.Name,
+                    $"its bytes {slot.Offset} to {slot.Offset + slot.Bytes} end after the file's {dataBytes} bytes of data: the file is truncated");
             if (slot.Offset < end) throw CheckpointErrors.Tensor(file, slot.Entry.Name, $"its bytes start at {slot.Offset} and overlap a tensor that ends at {end}");
-            if (slot.Offset > end) throw CheckpointErrors.Tensor(file, slot.Entry.Name, $"its bytes start at {slot.Offset}, but the tensor before ends at {end}: the bytes between belong to none");
+            if (slot.Offset > end)
+                throw CheckpointErrors.Tensor(file, slot.Entry.Name,
+                    $"its bytes start at {slot.Offset}, but the tensor before ends at {end}: the bytes between belong to none");
             end = slot.Offset + slot.Bytes;
         }
         if (end != dataBytes) throw CheckpointErrors.Corrupt(file, $"the tensors end at byte {end} of the data, but the file has {dataBytes}: {dataBytes - end} bytes belong to no tensor");

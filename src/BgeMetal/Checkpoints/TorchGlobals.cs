@@ -81,7 +81,8 @@ internal sealed class TorchGlobals(Func<string, BgeMetalException> bad)
         Int128 last = offset;
         for (int i = 0; i < shape.Length; i++) last += (Int128)(shape[i] - 1) * strides[i];
         if (last >= storage.Elements)
-            throw bad($"the tensor's last element, with offset {offset}, size {CheckpointErrors.Show(shape)} and stride {CheckpointErrors.Show(strides)}, lies at {last} in storage {CheckpointErrors.Quote(storage.Key)} with {storage.Elements} elements");
+            throw bad($"the tensor's last element, with offset {offset}, size {CheckpointErrors.Show(shape)} and stride {CheckpointErrors.Show(strides)}, "
+                + $"lies at {last} in storage {CheckpointErrors.Quote(storage.Key)} with {storage.Elements} elements");
     }
 
     private long[] Numbers(PickleTuple tuple, string what)

@@ -53,7 +53,8 @@ internal sealed class TorchStateDict(SafeFileHandle handle, string path, Diction
             throw CheckpointErrors.Tensor(path, tensor, $"its storage {CheckpointErrors.Quote(storage.Key)} is missing from the zip file");
         long bytes = storage.Elements * StorageType.Bits(storage.StorageType) / 8;
         if (member.Size != bytes)
-            throw CheckpointErrors.Tensor(path, tensor, $"its storage {CheckpointErrors.Quote(storage.Key)} has {member.Size} bytes, but {storage.Elements} elements of {storage.StorageType} need {bytes}");
+            throw CheckpointErrors.Tensor(path, tensor,
+                $"its storage {CheckpointErrors.Quote(storage.Key)} has {member.Size} bytes, but {storage.Elements} elements of {storage.StorageType} need {bytes}");
         ZipMemberBytes opened = Bytes(member);
         _storages.Add(storage.Key, opened);
         return opened;
