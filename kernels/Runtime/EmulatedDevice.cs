@@ -58,8 +58,9 @@ public sealed unsafe class EmulatedDevice : KernelDevice
     {
         if (!_launchers.TryGetValue(descriptor, out Delegate? launcher))
             _launchers.Add(descriptor, launcher = _accelerator.LoadStreamKernel(kernel));
-        KernelConfig config = new(new Index3D(grid.X, grid.Y, grid.Z), new Index3D(descriptor.Threads, 1, 1),
-            SharedMemoryConfig.RequestDynamic<byte>(Math.Max(descriptor.SharedBytes, 16)));
+        Index3D blocks = new(grid.X, grid.Y, grid.Z), threads = new(descriptor.Threads, 1, 1);
+        KernelConfig config = descriptor.SharedBytes == 0 ? new(blocks, threads)
+            : new(blocks, threads, SharedMemoryConfig.RequestDynamic<byte>(descriptor.SharedBytes));
         ((Action<KernelConfig, TArguments>)launcher)(config, arguments);
         _accelerator.Synchronize();
     }
