@@ -14,7 +14,7 @@ namespace BgeMetal.Benchmarks.Commands;
 /// </summary>
 internal static class StartUpCommand
 {
-    private static readonly string DefaultCli = Path.Combine(ResultFile.RepositoryRoot, "src", "BgeMetal.Cli", "bin", "Release", "net10.0", "bgemetal.dll");
+    private static readonly string DefaultCli = Path.Combine(ResultFile.RepositoryRoot, "src", "BgeMetal.Cli", "bin", "Release", "net10.0", "BgeMetal.Cli.dll");
 
     public static Command Create()
     {
