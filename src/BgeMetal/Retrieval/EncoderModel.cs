@@ -19,6 +19,8 @@ internal sealed class EncoderModel : IDisposable
     {
         Config = checkpoint.Config;
         Directory = checkpoint.Directory;
+        string tokenizerDirectory = checkpoint.TransformerDirectory;
+        _tokenizer = new Lazy<ModelTokenizer>(() => ModelTokenizer.Load(tokenizerDirectory));
         FilePooling = checkpoint.Pooling;
         FileQueryInstruction = checkpoint.Prompts.GetValueOrDefault("query");
         Shape = Config.ToEncoderShape();
@@ -38,7 +40,6 @@ internal sealed class EncoderModel : IDisposable
             throw;
         }
         Encoder = new BertEncoder(Parameters, Shape);
-        _tokenizer = new Lazy<ModelTokenizer>(() => ModelTokenizer.Load(Directory));
     }
 
     /// <summary>config.json.</summary>
