@@ -8,6 +8,8 @@ internal static class CommandList
 {
     public static IEnumerable<Command> Create(Terminal terminal) =>
     [
+        QuickstartCommand.Create(terminal),
+        InitCommand.Create(terminal),
         PullCommand.Create(terminal),
         InfoCommand.Create(terminal),
         TokenizeCommand.Create(terminal),

@@ -48,7 +48,7 @@ internal static class SearchCommand
             });
             writer.Commit();
             chunks.ReportSkipped(terminal);
-            session.Statistics().Report(terminal, "searched with", "queries", parsed.GetValue(stats));
+            session.Statistics().Report(terminal, "embedded", "texts", parsed.GetValue(stats));
             return ExitCode.Done;
         });
         return command;

@@ -17,7 +17,8 @@ internal static class EvaluationTable
     public static void Show(Terminal terminal, IReadOnlyList<(RetrievalDataset Data, RetrievalReport Report)> measured, bool results)
     {
         if (!results && terminal.Quiet) return;
-        IReadOnlyList<string> names = measured[0].Report.MetricNames;
+        // Precision and hit rate are in the files; here they would only make the table long.
+        IEnumerable<string> names = measured[0].Report.MetricNames.Where(name => !name.StartsWith("precision", StringComparison.Ordinal) && !name.StartsWith("hit_rate", StringComparison.Ordinal));
         Table table = new() { Border = TableBorder.Rounded };
         table.AddColumn("measure");
         foreach ((RetrievalDataset data, RetrievalReport report) in measured)
@@ -29,8 +30,7 @@ internal static class EvaluationTable
             if (values.Count > 1) values.Add(values.Average());
             table.AddRow([Label(name), .. values.Select(value => value.ToString("0.0000", CultureInfo.InvariantCulture))]);
         }
-        if (results) terminal.Canvas(results: true).Write(table);
-        else terminal.Canvas(results: false).Write(table);
+        terminal.Canvas(results).Write(table);
     }
 
     /// <summary>Writes <c>{"model", "reranker", "datasets": [{"data", "split", "queries", .., "metrics": {..}}], "average": {..}}</c>.</summary>
@@ -70,6 +70,5 @@ internal static class EvaluationTable
         json.WriteEndObject();
     }
 
-    private static string Label(string name) => name.Replace("ndcg", "nDCG", StringComparison.Ordinal).Replace("mrr", "MRR", StringComparison.Ordinal)
-        .Replace("map", "MAP", StringComparison.Ordinal).Replace("hit_rate", "hit rate", StringComparison.Ordinal);
+    private static string Label(string name) => name.Replace("ndcg", "nDCG", StringComparison.Ordinal).Replace("mrr", "MRR", StringComparison.Ordinal).Replace("map", "MAP", StringComparison.Ordinal);
 }

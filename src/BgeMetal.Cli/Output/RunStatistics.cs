@@ -43,7 +43,7 @@ internal sealed record RunStatistics
     /// <summary>Writes the file, if one is asked for, and says the essence.</summary>
     public void Report(Terminal terminal, string what, string unit, string? path)
     {
-        terminal.Say($"{what} {Terminal.Count(Texts)} {unit} ({Terminal.Count(Tokens)} tokens) in {Terminal.Count(Math.Round(Seconds, 1))} s: "
+        terminal.Say($"{what} {Terminal.Count(Texts)} {(Texts == 1 ? unit[..^1] : unit)} ({Terminal.Count(Tokens)} tokens) in {Terminal.Count(Math.Round(Seconds, 1))} s: "
             + $"{Terminal.Count(Math.Round(TokensPerSecond))} tokens/s on {Device} ({Dtype}, {Threads} thread{(Threads == 1 ? "" : "s")})");
         if (path is not null) AtomicFile.WriteAllText(path, JsonSerializer.Serialize(this, s_json) + "\n");
     }

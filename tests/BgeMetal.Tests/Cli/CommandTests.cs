@@ -199,6 +199,34 @@ public sealed class CommandTests : CommandFolder
         Assert.Contains("model.safetensors", CliRun.Succeeds("info", Model).Output, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Init_makes_a_model_that_embeds_and_the_same_one_for_the_same_seed()
+    {
+        string[] init = ["init", "--corpus", Texts, "--vocab-size", "60", "--layers", "1", "--hidden-size", "16", "--heads", "2", "--max-positions", "32", "--min-frequency", "1", "--output"];
+        CliRun.Succeeds([.. init, In("fresh")]);
+        CliRun.Succeeds([.. init, In("again")]);
+        Assert.Equal(System.IO.File.ReadAllBytes(In("fresh", "model.safetensors")), System.IO.File.ReadAllBytes(In("again", "model.safetensors")));
+        CliRun.Succeeds([.. init, In("other"), "--seed", "7"]);
+        Assert.NotEqual(System.IO.File.ReadAllBytes(In("fresh", "model.safetensors")), System.IO.File.ReadAllBytes(In("other", "model.safetensors")));
+        string cosine = CliRun.Succeeds("similarity", "--model", In("fresh"), "the cat", "a dog").Output;
+        Assert.InRange(double.Parse(cosine, CultureInfo.InvariantCulture), -1, 0.9999);
+        CliRun.Fails(1, ["the folder is not empty", "--overwrite-output-dir"], [.. init, In("fresh")]);
+        CliRun.Succeeds([.. init, In("fresh"), "--overwrite_output_dir", "True"]);
+    }
+
+    [Fact]
+    public void Quickstart_runs_and_tells_what_came_out()
+    {
+        CliRun run = CliRun.Succeeds("quickstart", "--output", In("quick"));
+        Assert.Contains("nDCG@10", run.Output, StringComparison.Ordinal);
+        Assert.Equal(5, run.Error.Split('\n').Count(line => line.StartsWith("$ bgemetal ", StringComparison.Ordinal)));
+        // Words that a query shares with its passage survive random weights: far above the 0.025 of chance.
+        JsonElement metrics = JsonDocument.Parse(System.IO.File.ReadAllText(In("quick", "metrics.json"))).RootElement.GetProperty("datasets")[0].GetProperty("metrics");
+        Assert.InRange(metrics.GetProperty("recall@10").GetDouble(), 0.1, 1);
+        CliRun.Succeeds("quickstart", "--output", In("quick"), "--quiet");
+        CliRun.Fails(1, ["the folder is not empty"], "quickstart", "--output", Folder);
+    }
+
     private void WriteDataSet(string name)
     {
         File(name + "/corpus.jsonl", "{\"_id\": \"p0\", \"text\": \"the cat sat on the mat\"}\n{\"_id\": \"p1\", \"text\": \"stars shine at night\"}\n{\"_id\": \"p2\", \"text\": \"the sea\"}\n");

@@ -4,7 +4,7 @@ using BgeMetal.Cli;
 namespace BgeMetal.Tests.Cli;
 
 /// <summary>The program as a process of its own: exit codes, signals, pipes.</summary>
-public sealed class ProcessTests
+public sealed class ProcessTests : CommandFolder
 {
     [Fact]
     public void Wrong_usage_exits_with_2_and_a_failure_with_1()
@@ -46,14 +46,35 @@ public sealed class ProcessTests
     }
 
     [Fact]
-    public void A_reader_that_goes_away_is_no_error()
+    public async Task An_interrupted_embed_leaves_no_file()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "POSIX signals");
+        using Process process = Start(["embed", "--model", Model, "--input", "-", "--output", In("v.npy")]);
+        // More than the first piece, then silence: the command has begun to write and waits for more.
+        for (int i = 0; i < 20_000; i++) await process.StandardInput.WriteLineAsync("the cat");
+        await process.StandardInput.FlushAsync(TestContext.Current.CancellationToken);
+        for (int i = 0; i < 600 && Directory.GetFiles(Folder, ".v.npy*").Length == 0; i++) await Task.Delay(100, TestContext.Current.CancellationToken);
+        Assert.Single(Directory.GetFiles(Folder, ".v.npy*"));
+        using (Process kill = Process.Start("kill", ["-INT", process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)])) await kill.WaitForExitAsync(TestContext.Current.CancellationToken);
+        process.StandardInput.Close();
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(130, process.ExitCode);
+        Assert.Empty(Directory.GetFiles(Folder, "*v.npy*"));
+    }
+
+    [Fact]
+    public async Task A_reader_that_goes_away_ends_the_command_quietly()
     {
         Assert.SkipWhen(OperatingSystem.IsWindows(), "a POSIX shell");
+        // Endless input: only the closed pipe can end this.
         using Process process = Process.Start(new ProcessStartInfo("/bin/sh",
-            ["-c", "(dotnet \"$0\" --help; echo code $? >&2) | true", ProgramPath]) { RedirectStandardError = true })!;
-        string error = process.StandardError.ReadToEnd();
-        process.WaitForExit();
-        Assert.Equal("code 0", error.Trim());
+            ["-c", "yes 'the cat' 2>/dev/null | (dotnet \"$0\" embed --model \"$1\" --input -; echo code $? >&2) | head -n 1", ProgramPath, Model])
+        { RedirectStandardError = true, RedirectStandardOutput = true })!;
+        Task<string> error = process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        string output = await process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken);
+        Assert.Equal("code 0", (await error).Trim());
+        Assert.StartsWith("{\"id\":null,\"embedding\":[", output, StringComparison.Ordinal);
     }
 
     private static string ProgramPath => typeof(CommandLine).Assembly.Location;
@@ -64,12 +85,12 @@ public sealed class ProcessTests
         Task<string> error = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
-        return (process.ExitCode, output, error.Result);
+        return (process.ExitCode, output, error.GetAwaiter().GetResult());
     }
 
     private static Process Start(string[] arguments, params (string Name, string Value)[] environment)
     {
-        ProcessStartInfo start = new("dotnet", [ProgramPath, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        ProcessStartInfo start = new("dotnet", [ProgramPath, .. arguments]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment["HF_HUB_CACHE"] = Path.Combine(Path.GetTempPath(), "bgemetal-no-cache");
         foreach ((string name, string value) in environment) start.Environment[name] = value;
         return Process.Start(start)!;

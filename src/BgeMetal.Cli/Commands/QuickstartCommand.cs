@@ -1,0 +1,108 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text.Json;
+using BgeMetal.Cli.Output;
+using BgeMetal.Cli.Parsing;
+using BgeMetal.Files;
+
+namespace BgeMetal.Cli.Commands;
+
+/// <summary>
+/// <c>quickstart</c>: the whole pipeline on the sample data, each step the very command that a user would type, so that every line can be repeated.
+/// </summary>
+internal static class QuickstartCommand
+{
+    private const string Marker = "quickstart.json";
+    private const string Question = "Where do emperor penguins keep the egg during the Antarctic winter?";
+
+    public static Command Create(Terminal terminal)
+    {
+        CliOption<string> output = Opt.TextOr("--output", "DIR", Path.Combine("output", "quickstart"), "Where the model, the index and the numbers go", "output-dir");
+        CliOption<string> device = Opt.TextOr("--device", "auto|cpu|cuda|cuda:N", "auto", "Where to compute");
+        CliOption<bool> overwrite = OutputFolder.Overwrite();
+        Command command = new("quickstart", "Run the pipeline on the sample data: init, embed, index, search, eval; under a minute on a CPU") { output, device, overwrite };
+        command.SetAction(parsed =>
+        {
+            string folder = parsed.GetValue(output)!;
+            // What an earlier quickstart left may be replaced; anything else is the user's.
+            OutputFolder.Check(folder, parsed.GetValue(overwrite) || File.Exists(Path.Combine(folder, Marker)));
+            return new Pipeline(terminal, folder, Samples(), parsed.GetValue(device)!).Run();
+        });
+        return command;
+    }
+
+    private static string Samples()
+    {
+        string folder = Path.Combine(AppContext.BaseDirectory, "Samples");
+        return File.Exists(Path.Combine(folder, "corpus.jsonl")) ? folder : throw new BgeMetalException("cannot run the quickstart", "the sample data is not beside the program", folder);
+    }
+
+    private sealed class Pipeline(Terminal terminal, string folder, string samples, string device)
+    {
+        private readonly bool _quiet = terminal.Quiet, _verbose = terminal.Verbose;
+
+        public int Run()
+        {
+            string model = In("model"), corpus = Path.Combine(samples, "corpus.jsonl");
+            AtomicFile.WriteAllText(In(Marker), "{}\n");
+            int code = Step("A fresh model: a WordPiece vocabulary learnt from 400 sample passages, random weights",
+                    "init", "--corpus", Path.Combine(samples, "pretrain.jsonl"), "--output", model, "--vocab-size", "4000", "--layers", "2", "--hidden-size", "128", "--heads", "4",
+                    "--max-positions", "256", "--overwrite-output-dir")
+                .Then("Every passage becomes a vector",
+                    "embed", "--model", model, "--input", corpus, "--output", In("passages.npy"), "--device", device, "--stats", In("embed.json"))
+                .Then("Vectors and texts in one file, to be searched exactly",
+                    "index", "--model", model, "--corpus", corpus, "--output", In("passages.index"), "--device", device)
+                .Then("The best passages for a question",
+                    "search", "--index", In("passages.index"), "--query", Question, "--top-k", "3", "--device", device)
+                .Then("How good is it? Judged queries against the passages",
+                    "eval", "--model", model, "--data", samples, "--k", "10", "--output", In("metrics.json"), "--per-query", In("per_query.csv"), "--device", device)
+                .Code;
+            terminal.Quiet = _quiet;
+            if (code != ExitCode.Done) return code;
+            Summarise();
+            return ExitCode.Done;
+        }
+
+        private StepResult Step(string meaning, params string[] arguments)
+        {
+            string[] all = [.. arguments, .. _quiet ? ["--quiet"] : Array.Empty<string>(), .. _verbose ? ["--verbose"] : Array.Empty<string>()];
+            if (!_quiet)
+            {
+                terminal.WriteLine("");
+                terminal.WriteLine("# " + meaning);
+                terminal.WriteLine("$ bgemetal " + string.Join(' ', arguments.Select(Quoted)));
+            }
+            return new StepResult(this, CommandLine.Run(all, terminal));
+        }
+
+        private void Summarise()
+        {
+            using JsonDocument metrics = JsonDocument.Parse(File.ReadAllBytes(In("metrics.json")));
+            using JsonDocument stats = JsonDocument.Parse(File.ReadAllBytes(In("embed.json")));
+            JsonElement data = metrics.RootElement.GetProperty("datasets")[0];
+            double Measure(string name) => data.GetProperty("metrics").GetProperty(name).GetDouble();
+            int passages = data.GetProperty("passages").GetInt32();
+            terminal.Out.WriteLine();
+            terminal.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"""
+                What came out
+                  nDCG@10    {Measure("ndcg@10"):0.000}   1 would be: the right passage first for every query
+                  MRR@10     {Measure("mrr@10"):0.000}   one over the rank of the first right passage
+                  recall@10  {Measure("recall@10"):0.000}   right passages among the first ten of {passages}; picking at random finds {10.0 / passages:0.000}
+                  speed      {stats.RootElement.GetProperty("tokens_per_second").GetDouble():N0} tokens/s
+                The weights are random: what is right comes from words that query and passage share. A trained model does far better; try one with
+                  bgemetal eval --model BAAI/bge-small-en-v1.5 --data {Quoted(samples)}
+                Everything is in {folder}: model/, passages.npy, passages.index, metrics.json, per_query.csv
+                """));
+            AtomicFile.WriteAllText(In(Marker), JsonSerializer.Serialize(new { ndcg_at_10 = Measure("ndcg@10"), mrr_at_10 = Measure("mrr@10"), recall_at_10 = Measure("recall@10") }) + "\n");
+        }
+
+        private string In(string name) => Path.Combine(folder, name);
+
+        private static string Quoted(string argument) => argument.Contains(' ', StringComparison.Ordinal) ? $"\"{argument}\"" : argument;
+
+        private readonly record struct StepResult(Pipeline Pipeline, int Code)
+        {
+            public StepResult Then(string meaning, params string[] arguments) => Code == ExitCode.Done ? Pipeline.Step(meaning, arguments) : this;
+        }
+    }
+}
