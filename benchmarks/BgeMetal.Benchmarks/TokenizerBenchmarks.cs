@@ -22,7 +22,7 @@ public class TokenizerBenchmarks
     private TokenBuffer _buffer = new(1 << 16);
 
     /// <summary>Tokenizer and corpus.</summary>
-    [Params("bert-base-uncased squad-en", "bert-base-chinese cmrc-zh", "xlm-roberta squad-en", "xlm-roberta cmrc-zh", "generated")]
+    [Params("bert-en", "bert-zh", "xlm-roberta-en", "xlm-roberta-zh", "generated")]
     public string Case { get; set; } = "";
 
     [GlobalSetup]
@@ -48,18 +48,24 @@ public class TokenizerBenchmarks
     /// <summary>Loads a case; cases whose data is missing fall back to generated text.</summary>
     internal static (ModelTokenizer Tokenizer, List<string> Texts) Read(string name)
     {
-        string[] parts = name.Split(' ');
-        string? data = FindData();
-        if (parts.Length < 2 || data is null) return Generate();
+        (string folder, string set) = name switch
+        {
+            "bert-en" => ("bert-base-uncased", "squad-en"),
+            "bert-zh" => ("bert-base-chinese", "cmrc-zh"),
+            "xlm-roberta-en" => ("xlm-roberta", "squad-en"),
+            "xlm-roberta-zh" => ("xlm-roberta", "cmrc-zh"),
+            _ => ("", ""),
+        };
+        if (folder.Length == 0 || FindData() is not { } data) return Generate();
         List<string> texts = [];
-        string file = Directory.GetFiles(Path.Combine(data, "retrieval", parts[1]), "corpus.jsonl*").Single();
+        string file = Directory.GetFiles(Path.Combine(data, "retrieval", set), "corpus.jsonl*").Single();
         using StreamReader reader = new(file.EndsWith(".gz", StringComparison.Ordinal) ? new GZipStream(File.OpenRead(file), CompressionMode.Decompress) : File.OpenRead(file));
         while (reader.ReadLine() is { } line)
         {
             using JsonDocument row = JsonDocument.Parse(line);
             texts.Add(row.RootElement.GetProperty("text").GetString()!);
         }
-        return (ModelTokenizer.Load(Path.Combine(data, "tokenizers", parts[0])), texts);
+        return (ModelTokenizer.Load(Path.Combine(data, "tokenizers", folder)), texts);
     }
 
     private static (ModelTokenizer, List<string>) Generate()

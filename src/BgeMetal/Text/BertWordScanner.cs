@@ -43,13 +43,18 @@ internal sealed class BertWordScanner
                 buffer[length + 2] = ' ';
                 length += 3;
             }
+            else if (code == Pair)
+            {
+                Rune.DecodeFromUtf16(text[i..], out Rune rune, out int width);
+                if (!TryAppendPair(rune, buffer, ref length)) return -1;
+                i += width - 1;
+            }
             else if (code != Drop)
             {
-                int width = 1;
-                if ((code == Pair ? ExpandPair(text[i..], out width) : code == General ? null : _expansions[FirstExpansion - code]) is not { } expansion) return -1;
+                if (code == General) return -1;
+                string expansion = _expansions[FirstExpansion - code];
                 expansion.CopyTo(buffer[length..]);
                 length += expansion.Length;
-                i += width - 1;
             }
         }
         return length;
@@ -105,10 +110,20 @@ internal sealed class BertWordScanner
         return true;
     }
 
-    private string? ExpandPair(ReadOnlySpan<char> text, out int width)
+    private bool TryAppendPair(Rune rune, Span<char> buffer, ref int length)
     {
-        Rune.DecodeFromUtf16(text, out Rune rune, out width);
-        return Expand(rune.Value);
+        if (IsPlain(rune.Value))
+        {
+            bool isolate = _normalizer.Options.HandleChineseChars && UnicodeTables.IsChinese(rune.Value);
+            if (isolate) buffer[length++] = ' ';
+            length += rune.EncodeToUtf16(buffer[length..]);
+            if (isolate) buffer[length++] = ' ';
+            return true;
+        }
+        if (Expand(rune.Value) is not { } expansion) return false;
+        expansion.CopyTo(buffer[length..]);
+        length += expansion.Length;
+        return true;
     }
 
     private int Code(char c)
@@ -128,11 +143,11 @@ internal sealed class BertWordScanner
     }
 
     /// <summary>Whether no rule but isolation touches the character.</summary>
-    private static bool IsPlain(char c)
+    private static bool IsPlain(int c)
     {
         if (BertTextNormalizer.IsDropped(c) || UnicodeTables.IsWhiteSpace(c) || UnicodeTables.IsNonSpacingMark(c) || UnicodeTables.CombiningClass(c) != 0
             || UnicodeTables.Decomposes(c)) return false;
-        return c != '\u0130' && char.ToLowerInvariant(c) == c;
+        return c != 0x130 && Rune.ToLowerInvariant(new Rune(c)).Value == c;
     }
 
     /// <summary>What one code point becomes; null where its place among other marks matters.</summary>

@@ -3,7 +3,8 @@ namespace BgeMetal.Text;
 /// <summary>Builds a tokenizer from tokenizer.json, the serialized form of Hugging Face tokenizers. Parts that are not known are refused by name.</summary>
 internal static class TokenizerJson
 {
-    private const int MaxId = 1 << 24;
+    /// <summary>The largest id a file may name.</summary>
+    public const int MaxId = 1 << 24;
 
     /// <summary>What a tokenizer.json says.</summary>
     internal readonly record struct Parts(TokenPipeline Pipeline, PairTemplate Template);

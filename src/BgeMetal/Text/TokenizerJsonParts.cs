@@ -4,7 +4,6 @@ namespace BgeMetal.Text;
 internal static class TokenizerJsonParts
 {
     private const char DefaultMark = '\u2581';
-    private const int MaxSpecialId = 1 << 24;
 
     /// <summary>A normalizer of any supported kind.</summary>
     public static TextNormalizer ReadNormalizer(JsonField node)
@@ -108,14 +107,14 @@ internal static class TokenizerJsonParts
     }
 
     private static (string, int) ReadTokenPair(JsonField node) => node.Elements().ToArray() is [var token, var id]
-        ? (token.String(), id.Number(MaxSpecialId)) : throw node.Wrong("a pair of token and id");
+        ? (token.String(), id.Number(TokenizerJson.MaxId)) : throw node.Wrong("a pair of token and id");
 
     private static Dictionary<string, (int[], string[])> ReadSpecialTokens(JsonField node)
     {
         Dictionary<string, (int[], string[])> special = new(StringComparer.Ordinal);
         foreach ((string name, JsonField value) in node.Members())
         {
-            int[] ids = [.. value["ids"].Elements().Select(id => id.Number(MaxSpecialId))];
+            int[] ids = [.. value["ids"].Elements().Select(id => id.Number(TokenizerJson.MaxId))];
             string[] tokens = [.. value["tokens"].Elements().Select(token => token.String())];
             if (ids.Length != tokens.Length) throw value.Wrong("as many ids as tokens");
             special[name] = (ids, tokens);
@@ -132,14 +131,14 @@ internal static class TokenizerJsonParts
             {
                 string id = sequence["id"].String();
                 if (id is not "A" and not "B") throw sequence["id"].Wrong("\"A\" or \"B\"");
-                parts.Add(TemplatePart.Text(id == "A" ? 0 : 1, sequence["type_id"].Number(MaxSpecialId)));
+                parts.Add(TemplatePart.Text(id == "A" ? 0 : 1, sequence["type_id"].Number(TokenizerJson.MaxId)));
             }
             else
             {
                 JsonField token = part["SpecialToken"];
                 string name = token["id"].String();
                 if (!special.TryGetValue(name, out (int[] Ids, string[] Tokens) found)) throw token["id"].Wrong("a name of special_tokens");
-                parts.Add(new TemplatePart(0, found.Ids, found.Tokens, token["type_id"].Number(MaxSpecialId)));
+                parts.Add(new TemplatePart(0, found.Ids, found.Tokens, token["type_id"].Number(TokenizerJson.MaxId)));
             }
         }
         int[] texts = [.. parts.Where(part => part.Tokens is null).Select(part => part.Sequence).Order()];

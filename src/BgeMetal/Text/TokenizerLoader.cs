@@ -136,27 +136,29 @@ internal sealed class SpecialTokens(Func<string, int> find, int count, Tokenizer
         if (token.Content.Length > 0 && All.All(other => other.Content != token.Content)) All.Add(token);
     }
 
-    /// <summary>Adds additional_special_tokens and the entries of added_tokens.json; those without an id follow the vocabulary.</summary>
+    /// <summary>
+    /// Adds added_tokens_decoder, the entries of added_tokens.json and additional_special_tokens; those without an id follow the vocabulary.
+    /// </summary>
     public void AddFurther(string directory)
     {
+        foreach (AddedToken token in settings.Decoder) AddNumbered(token, Path.Combine(directory, "tokenizer_config.json"));
         string path = Path.Combine(directory, "added_tokens.json");
         if (File.Exists(path))
-        {
-            foreach ((string content, JsonField id) in JsonField.Read(path).Members())
-            {
-                int value = id.Number(1 << 24);
-                int known = find(content);
-                if (known >= 0 ? known != value : value < _count)
-                    throw new BgeMetalException("cannot read the added tokens", $"'{content}' has id {value}, which is another token's", path);
-                Add(new AddedToken(value, content));
-                _next = Math.Max(_next, value + 1);
-            }
-        }
+            foreach ((string content, JsonField id) in JsonField.Read(path).Members()) AddNumbered(new AddedToken(id.Number(TokenizerJson.MaxId), content), path);
         foreach (AddedToken token in settings.Additional)
         {
             if (All.Any(other => other.Content == token.Content)) continue;
             int id = find(token.Content);
             Add(token with { Id = id >= 0 ? id : _next++, Normalized = false, Special = true });
         }
+    }
+
+    private void AddNumbered(AddedToken token, string from)
+    {
+        int known = find(token.Content);
+        if (known >= 0 ? known != token.Id : token.Id < _count)
+            throw new BgeMetalException("cannot read the added tokens", $"'{token.Content}' has id {token.Id}, which is another token's", from);
+        Add(token);
+        _next = Math.Max(_next, token.Id + 1);
     }
 }

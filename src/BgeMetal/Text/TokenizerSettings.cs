@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace BgeMetal.Text;
 
 /// <summary>What tokenizer_config.json and special_tokens_map.json say; null where they say nothing.</summary>
@@ -20,6 +22,9 @@ internal sealed class TokenizerSettings
     /// <summary>Further special tokens, in order.</summary>
     public List<AddedToken> Additional { get; } = [];
 
+    /// <summary>added_tokens_decoder: literal tokens with their ids.</summary>
+    public List<AddedToken> Decoder { get; } = [];
+
     /// <summary>Reads the files of a directory, none of which need be there. The config has the last word.</summary>
     public static TokenizerSettings Read(string directory)
     {
@@ -33,6 +38,12 @@ internal sealed class TokenizerSettings
         settings.SaysStripAccents = node.Find("strip_accents") is not null;
         settings.StripAccents = node.FindValue("strip_accents")?.Boolean();
         settings.HandleChineseChars = node.FindValue("tokenize_chinese_chars")?.Boolean();
+        if (node.FindValue("added_tokens_decoder") is not { } decoder) return settings;
+        foreach ((string id, JsonField token) in decoder.Members())
+        {
+            if (!int.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out int value) || value > TokenizerJson.MaxId) throw decoder.Wrong("ids as names");
+            settings.Decoder.Add(TokenizerJson.ReadAddedToken(token, value, special: false));
+        }
         return settings;
     }
 

@@ -77,6 +77,19 @@ public sealed class WordPieceTokenizerTests
     }
 
     [Fact]
+    public void Tokens_added_later_are_found_in_any_of_their_files()
+    {
+        using TemporaryFolder folder = new();
+        folder.Write("vocab.txt", "[UNK]\n[CLS]\n[SEP]\na\n");
+        folder.Write("added_tokens.json", """{"<old>":4}""");
+        folder.Write("tokenizer_config.json", """{"added_tokens_decoder":{"1":{"content":"[CLS]","special":true},"5":{"content":"<new>","lstrip":true,"special":false}}}""");
+        ModelTokenizer tokenizer = ModelTokenizer.Load(folder.Path);
+        Assert.Equal([1, 3, 4, 5, 3, 2], tokenizer.Encode("a<old> <new>a").InputIds);
+        folder.Write("added_tokens.json", """{"<old>":3}""");
+        Assert.Contains("'<old>' has id 3", Assert.Throws<BgeMetalException>(() => ModelTokenizer.Load(folder.Path)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_vocabulary_line_ends_at_a_line_feed_alone()
     {
         ModelTokenizer tokenizer = SmallTokenizers.WordPiece();
