@@ -9,7 +9,7 @@ internal readonly record struct SpecialIds(int Pad, int Cls, int Sep, int Mask);
 /// <summary>A <see cref="ModelTokenizer"/> made of a <see cref="TokenPipeline"/> and a template.</summary>
 internal sealed class PipelineTokenizer : ModelTokenizer
 {
-    private const int KeptTokens = 1 << 16;
+    private const int KeptTokens = 1 << 16, MaxCharacters = 1 << 28;
 
     [ThreadStatic] private static TokenBuffer t_first;
     [ThreadStatic] private static TokenBuffer t_second;
@@ -191,6 +191,7 @@ internal sealed class PipelineTokenizer : ModelTokenizer
     /// <summary>Appends the ids of a raw text, stopping after the piece that brings the count to <paramref name="stopAt"/>.</summary>
     private void EncodeRaw(ReadOnlySpan<char> text, ref TokenBuffer ids, int stopAt)
     {
+        if (text.Length > MaxCharacters) throw new BgeMetalException("cannot tokenize a text", $"{text.Length} characters are more than the {MaxCharacters} allowed");
         if (_fast is null)
         {
             foreach (AlignedToken token in _pipeline.Tokenize(text, stopAt == int.MaxValue ? stopAt : stopAt - ids.Count)) ids.Add(token.Id);
