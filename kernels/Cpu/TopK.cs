@@ -9,14 +9,14 @@ namespace BgeMetal.Kernels.Cpu;
 /// ties go to the lower row, NaN scores rank last. Results depend on neither the threads, nor the blocks, nor the other queries of the batch.
 /// Few queries: each corpus row is read once and estimated at memory speed; rows whose estimate, plus a proven error bound, reaches the k-th best score so
 /// far are scored exactly. Many queries: corpus rows are the first operand of the matrix tile, 32 queries the second, and a tile's scores are compared
-/// with the queries' thresholds before any heap is touched. Cost: 2 m rows dim FLOP and the corpus read once for up to 3 queries, or from the caches.
+/// with the queries' thresholds before any heap is touched. Cost: 2 m rows dim FLOP and the corpus read once for up to 2 queries, or from the caches.
 /// </summary>
 /// <remarks>
 /// One object serves one search: construct, <see cref="Add"/> any number of blocks, <see cref="Finish"/>. Not thread-safe; the team is used inside.
 /// </remarks>
 public sealed unsafe class TopK : IDisposable
 {
-    private const int ScanQueries = 3;                    // up to here reading the corpus costs more than the arithmetic
+    private const int ScanQueries = 2;                    // up to here reading the corpus costs more than the arithmetic
     private const long ChunkBytes = 768 << 10;
     private const long BlockBytes = 384 << 10;
     private const long HeapBudgetBytes = 64L << 20;
