@@ -119,6 +119,17 @@ public sealed unsafe class TopKTests
         Assert.Equal([499f, 498, 497], scores);
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(5)]
+    public void An_empty_corpus_gives_no_neighbours_and_no_queries_give_nothing(int m)
+    {
+        (long[] indices, float[] scores) = Run(WorkerTeam.Single, new double[m * 4], [], m, 0, 4, 3);
+        Assert.All(indices, index => Assert.Equal(-1, index));
+        Assert.All(scores, score => Assert.Equal(float.NegativeInfinity, score));
+        Assert.Empty(Run(WorkerTeam.Single, [], new double[8], 0, 2, 4, 3).Indices);
+    }
+
     [Fact]
     public void A_search_allocates_no_managed_memory()
     {
