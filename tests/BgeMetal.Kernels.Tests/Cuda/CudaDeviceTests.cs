@@ -1,0 +1,162 @@
+using System.Runtime.InteropServices;
+using BgeMetal.Kernels.Cuda;
+using BgeMetal.Kernels.Primitives;
+using BgeMetal.Kernels.Runtime;
+
+namespace BgeMetal.Kernels.Tests.Cuda;
+
+/// <summary>The host's side of the GPU, on a driver that records what it is told.</summary>
+[Collection("stub driver")]
+public sealed class CudaDeviceTests(StubDriver stub)
+{
+    [Fact]
+    public void A_missing_driver_is_named()
+    {
+        DeviceException error = Assert.Throws<DeviceException>(() => DriverApi.Load("libno-such-driver.so.1"));
+        Assert.Equal("no CUDA driver: libno-such-driver.so.1 cannot be loaded on this machine", error.Message);
+    }
+
+    [Fact]
+    public void An_old_driver_is_refused_with_both_versions()
+    {
+        stub.Reset(version: 11040);
+        DeviceException error = Assert.Throws<DeviceException>(() => stub.Open());
+        Assert.Equal("the CUDA driver is too old: it supports CUDA 11.4, at least 11.8 is needed", error.Message);
+    }
+
+    [Fact]
+    public void A_driver_without_a_gpu_and_an_index_out_of_range_are_refused()
+    {
+        stub.Reset(devices: 0);
+        Assert.Equal("the CUDA driver finds no GPU", Assert.Throws<DeviceException>(() => stub.Open()).Message);
+        stub.Reset(devices: 2);
+        Assert.Equal("there is no GPU 2: this machine has 2, numbered from 0", Assert.Throws<DeviceException>(() => stub.Open(2)).Message);
+        Assert.Throws<DeviceException>(() => stub.Open(-1));
+    }
+
+    [Fact]
+    public void An_old_gpu_is_refused_by_name()
+    {
+        stub.Reset(major: 7);
+        Assert.Equal("GPU 1 (Stub 1) is too old: compute capability 7.0, at least 8.0 is needed",
+            Assert.Throws<DeviceException>(() => stub.Open(1)).Message);
+    }
+
+    [Fact]
+    public void Out_of_memory_says_what_was_asked_for_and_what_is_free()
+    {
+        stub.Reset(freeBytes: 5000);
+        using CudaDevice device = stub.Open();
+        using DeviceMemory first = device.Allocate(3000);
+        DeviceException error = Assert.Throws<DeviceException>(() => device.Allocate(2001));
+        Assert.Equal("out of device memory on Stub 0: 2001 bytes asked for, 2000 of 2000000 bytes free", error.Message);
+        Assert.Equal(2, error.DriverResult);
+    }
+
+    [Fact]
+    public void A_launch_passes_the_argument_struct_byte_for_byte()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        SlabSumArguments arguments = new() { Partial = new(0x1122334455667788), Output = new(0x99), Stride = 7, Slabs = 3, Columns = 260 };
+        byte[] passed = stub.ArgumentOf(Marshal.SizeOf<SlabSumArguments>(), () => device.Launch(ColumnSum.Finish, new GridSize(3, 2), arguments));
+        Assert.Equal(MemoryMarshal.AsBytes(new ReadOnlySpan<SlabSumArguments>(in arguments)).ToArray(), passed);
+        Assert.Equal(["function ColumnSum_Finish", "launch grid 3 2 1 block 128 1 1 shared 0 on 0x57"], stub.Log[^2..]);
+    }
+
+    [Fact]
+    public void Large_shared_memory_is_asked_for_once_and_small_is_not()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        for (int i = 0; i < 2; i++) device.Launch(ExactGemm.Multiply<FP32, Nt, Partial>, new GridSize(1), default(GemmArguments<Partial>));
+        device.Launch(ColumnSum.Slabs<BF16>, new GridSize(1), default(ColumnSumArguments<BF16>));
+        Assert.Equal([$"attribute 8 = {TileExact.SharedBytes}"], stub.Log.Where(l => l.StartsWith("attribute", StringComparison.Ordinal)));
+        Assert.Equal(2, stub.Log.Count(l => l.StartsWith("load", StringComparison.Ordinal)));
+    }
+
+    [Fact]
+    public void Everything_is_enqueued_in_order_on_the_one_stream()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        using DeviceMemory memory = device.Allocate(64);
+        float[] values = [1, 2, 3], back = new float[3];
+        device.Fill(memory.Address, 0, 64);
+        device.Upload<float>(values, memory.Slice<float>(0, 3));
+        device.Copy(memory.Address, memory.Address + 16, 12);
+        device.Download(memory.Slice<float>(16, 3), back.AsSpan());
+        Assert.Equal(values, back);
+        Assert.Equal(["stream 1", "alloc 64", "fill 64 on 0x57", "upload 12 on 0x57", "wait on 0x57", "copy 12 on 0x57", "download 12 on 0x57", "wait on 0x57"], stub.Log);
+    }
+
+    [Fact]
+    public void A_graph_is_captured_prepared_and_replayed_in_that_order()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        device.Prepare([KernelRegistry.Of(((Action<SlabSumArguments>)ColumnSum.Finish).Method)]);
+        int before = stub.Log.Length;
+        using (CudaGraph graph = device.Capture(() => device.Launch(ColumnSum.Finish, new GridSize(1), default(SlabSumArguments))))
+        {
+            graph.Replay();
+            graph.Replay();
+        }
+        Assert.Equal(["begin capture on 0x57", "launch grid 1 1 1 block 128 1 1 shared 0 on 0x57", "end capture on 0x57", "instantiate 0x61", "graph gone",
+            "replay 0x62 on 0x57", "replay 0x62 on 0x57", "executable gone"], stub.Log[before..]);
+    }
+
+    [Fact]
+    public void A_capture_that_fails_is_ended()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        Assert.Throws<InvalidOperationException>(() => device.Capture(() => throw new InvalidOperationException("inside")));
+        Assert.Equal("end capture on 0x57", stub.Log[^1]);
+        device.Synchronize();
+    }
+
+    [Fact]
+    public void A_refused_launch_and_a_refused_text_say_why()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        DeviceException launch = Assert.Throws<DeviceException>(() => device.Launch(ColumnSum.Finish, new GridSize(2_000_000), default(SlabSumArguments)));
+        Assert.StartsWith("cannot launch ColumnSum.Finish on GridSize { X = 2000000", launch.Message, StringComparison.Ordinal);
+        Assert.EndsWith("CUDA_ERROR_INVALID_VALUE (as the stub says)", launch.Message, StringComparison.Ordinal);
+        stub.Reset(loadResult: 218);
+        DeviceException load = Assert.Throws<DeviceException>(() => device.Launch(ColumnSum.Slabs<FP32>, new GridSize(1), default(ColumnSumArguments<FP32>)));
+        Assert.Equal("cannot load ColumnSum.Slabs.FP32: CUDA_ERROR_INVALID_PTX (as the stub says) ptxas: line 7 is wrong", load.Message);
+    }
+
+    [Fact]
+    public void An_empty_grid_launches_nothing_and_slices_are_checked()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        device.Launch(ColumnSum.Finish, new GridSize(0), default(SlabSumArguments));
+        Assert.DoesNotContain(stub.Log, l => l.StartsWith("launch", StringComparison.Ordinal));
+        using DeviceMemory memory = device.Allocate(64);
+        Assert.Equal(memory.Address + 32, memory.Slice<FP32>(32, 8).Address);
+        Assert.Throws<ArgumentOutOfRangeException>(() => memory.Slice<FP32>(32, 9));
+        Assert.Throws<ArgumentOutOfRangeException>(() => memory.Slice<FP32>(-4, 1));
+    }
+
+    [Fact]
+    public void Timers_pinned_memory_and_disposal_reach_the_driver()
+    {
+        stub.Reset();
+        CudaDevice device = stub.Open();
+        using (DeviceTimer timer = new(device))
+        {
+            timer.Start();
+            timer.Stop();
+            Assert.Equal(1500, timer.ElapsedUs());
+        }
+        using (PinnedMemory pinned = device.AllocatePinned(12)) Assert.Equal(3, pinned.Span<float>().Length);
+        DeviceMemory left = device.Allocate(8);
+        device.Dispose();
+        left.Dispose();
+        Assert.Equal(["stream 1", "mark on 0x57", "mark on 0x57", "pin 12", "unpin", "alloc 8", "wait on 0x57", "stream gone", "release"], stub.Log);
+    }
+}
