@@ -139,12 +139,11 @@ public static unsafe class Attention
                 for (int row = 0; row < queries;)
                 {
                     int rows = Tiles.Next(queries - row);
-                    Strip(in work, Q + ((firstQuery + row) * StrideQ) + (head * HeadDim), rows, values, count, key == 0,
+                    Strip(in work, Q + ((firstQuery + row) * StrideQ) + (head * HeadDim), rows, values, count, key == 0, key + count == keys,
                         max + row, sum + row, output + (row * StrideO));
                     row += rows;
                 }
             }
-            SoftmaxStrip.Divide(output, StrideO, queries, HeadDim, sum);
             if (LogSumExp == null) return;
             for (int i = 0; i < queries; i++)
                 LogSumExp[((nint)head * TotalQueries) + firstQuery + i] = (max[i] * Scale) + MathF.Log(sum[i]);
@@ -160,7 +159,8 @@ public static unsafe class Attention
                     work.ValuePanels + ((nint)p * count * Tiles.Columns));
         }
 
-        private readonly void Strip(in Workspace work, float* q, int rows, float* values, int count, bool first, float* max, float* sum, float* output)
+        private readonly void Strip(in Workspace work, float* q, int rows, float* values, int count, bool first, bool last, float* max, float* sum,
+            float* output)
         {
             float* zero = stackalloc float[Tiles.Columns];
             float* shrink = stackalloc float[Tiles.MaxRows];
@@ -174,7 +174,7 @@ public static unsafe class Attention
                 float* b = work.ValuePanels == null ? values + (p * Tiles.Columns) : work.ValuePanels + ((nint)p * count * Tiles.Columns);
                 Tiles.Multiply(rows, work.Scores, work.StrideScores, b, strideValues, count, work.Partial + (p * Tiles.Columns), stridePartial, zero);
             }
-            SoftmaxStrip.Merge(work.Partial, stridePartial, rows, HeadDim, first, shrink, output, StrideO);
+            SoftmaxStrip.Merge(work.Partial, stridePartial, rows, HeadDim, first, last, shrink, sum, output, StrideO);
         }
     }
 

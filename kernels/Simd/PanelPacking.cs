@@ -22,9 +22,13 @@ internal static unsafe class PanelPacking
         for (; j < rows; j++)
             for (int i = 0; i < k; i++)
                 panel[((nint)i * Tiles.Columns) + j] = source[(j * stride) + i];
-        for (; j < Tiles.Columns; j++)
-            for (int i = 0; i < k; i++)
-                panel[((nint)i * Tiles.Columns) + j] = 0f;
+        if (j == Tiles.Columns) return;
+        for (int i = 0; i < k; i++, panel += Tiles.Columns)
+        {
+            int zero = j;
+            for (; zero % 4 != 0; zero++) panel[zero] = 0f;
+            for (; zero < Tiles.Columns; zero += 4) Vector128<float>.Zero.Store(panel + zero);
+        }
     }
 
     /// <summary>panel[i, j] = source[i, j] for i &lt; rows and j &lt; columns (at most 32), and 0 behind them.</summary>

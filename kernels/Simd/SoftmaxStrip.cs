@@ -23,25 +23,18 @@ internal static unsafe class SoftmaxStrip
         }
     }
 
-    /// <summary>output = output * shrink + partial, or just partial when this is the <paramref name="first"/> block.</summary>
-    public static void Merge(float* partial, nint stride, int rows, int columns, bool first, float* shrink, float* output, nint strideOutput)
+    /// <summary>
+    /// output = output * shrink + partial, or just partial when this is the <paramref name="first"/> block of keys; divided by sum after the
+    /// <paramref name="last"/> one.
+    /// </summary>
+    public static void Merge(float* partial, nint stride, int rows, int columns, bool first, bool last, float* shrink, float* sum, float* output,
+        nint strideOutput)
     {
         switch (VectorUnit.Width)
         {
-            case VectorWidth.Bits512: Merge<Lanes512>(partial, stride, rows, columns, first, shrink, output, strideOutput); break;
-            case VectorWidth.Bits256: Merge<Lanes256>(partial, stride, rows, columns, first, shrink, output, strideOutput); break;
-            default: Merge<Lanes128>(partial, stride, rows, columns, first, shrink, output, strideOutput); break;
-        }
-    }
-
-    /// <summary>output[r] /= sum[r].</summary>
-    public static void Divide(float* output, nint strideOutput, int rows, int columns, float* sum)
-    {
-        switch (VectorUnit.Width)
-        {
-            case VectorWidth.Bits512: Divide<Lanes512>(output, strideOutput, rows, columns, sum); break;
-            case VectorWidth.Bits256: Divide<Lanes256>(output, strideOutput, rows, columns, sum); break;
-            default: Divide<Lanes128>(output, strideOutput, rows, columns, sum); break;
+            case VectorWidth.Bits512: Merge<Lanes512>(partial, stride, rows, columns, first, last, shrink, sum, output, strideOutput); break;
+            case VectorWidth.Bits256: Merge<Lanes256>(partial, stride, rows, columns, first, last, shrink, sum, output, strideOutput); break;
+            default: Merge<Lanes128>(partial, stride, rows, columns, first, last, shrink, sum, output, strideOutput); break;
         }
     }
 
@@ -84,34 +77,28 @@ internal static unsafe class SoftmaxStrip
         return T.Sum(total);
     }
 
+    // The tail of a row whose length is no multiple of 16 repeats the vector code's operations one by one, so that no bit depends on a column's place.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Merge<T>(float* partial, nint stride, int rows, int columns, bool first, float* shrink, float* output, nint strideOutput)
-        where T : unmanaged, ILanes<T>
+    private static void Merge<T>(float* partial, nint stride, int rows, int columns, bool first, bool last, float* shrink, float* sum, float* output,
+        nint strideOutput) where T : unmanaged, ILanes<T>
     {
         for (int r = 0; r < rows; r++, partial += stride, output += strideOutput)
         {
-            if (first)
+            float less = shrink[r], inverse = last ? 1f / sum[r] : 1f;
+            T lessLanes = T.Create(less), inverseLanes = T.Create(inverse);
+            int i = 0;
+            for (; i <= columns - Lanes.Count; i += Lanes.Count)
             {
-                new Span<float>(partial, columns).CopyTo(new Span<float>(output, columns));
-                continue;
+                T value = T.Load(partial + i);
+                if (!first) value = T.MultiplyAdd(T.Load(output + i), lessLanes, value);
+                T.Store(value * inverseLanes, output + i);
             }
-            T less = T.Create(shrink[r]);
-            int i = 0;
-            for (; i <= columns - Lanes.Count; i += Lanes.Count) T.Store(T.MultiplyAdd(T.Load(output + i), less, T.Load(partial + i)), output + i);
-            for (; i < columns; i++) output[i] = VectorUnit.MultiplyAdd(output[i], shrink[r], partial[i]);
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Divide<T>(float* output, nint strideOutput, int rows, int columns, float* sum) where T : unmanaged, ILanes<T>
-    {
-        for (int r = 0; r < rows; r++, output += strideOutput)
-        {
-            float inverse = 1f / sum[r];
-            T factor = T.Create(inverse);
-            int i = 0;
-            for (; i <= columns - Lanes.Count; i += Lanes.Count) T.Store(T.Load(output + i) * factor, output + i);
-            for (; i < columns; i++) output[i] *= inverse;
+            for (; i < columns; i++)
+            {
+                float value = partial[i];
+                if (!first) value = VectorUnit.MultiplyAdd(output[i], less, value);
+                output[i] = value * inverse;
+            }
         }
     }
 }
