@@ -58,6 +58,7 @@ internal static class CommandLine
         ParseResult parsed = root.Parse(canonical, new ParserConfiguration { EnablePosixBundling = false, ResponseFileTokenReplacer = null });
         if (parsed.Action is ParseErrorAction || (parsed.Errors.Count > 0 && parsed.Action is not HelpAction)) throw new UsageException(parsed.Errors[0].Message);
         terminal.Quiet = parsed.GetValue(quiet);
+        terminal.StreamsResults = false;
         terminal.Verbose = parsed.GetValue(verbose);
         return parsed.Invoke(new InvocationConfiguration { Output = terminal.Out, Error = TextWriter.Null, EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
     }

@@ -18,7 +18,8 @@ internal sealed class EmbedderOptionSet
     private readonly CliOption<bool?> _normalize = Opt.MaybeFlag("--normalize", "Vectors of length 1 (the default)", "normalize-embeddings", "normlized", "normalized");
 
     private readonly CliOption<int?> _maxLength = Opt.MaybeInt("--max-length", "Tokens a text is cut to, special tokens included; the model's limit, at most 512, by default", 3, 1 << 20,
-        "max-len", "max-seq-length", "passage-max-len", "passage-max-length", "embedder-passage-max-length");
+        "max-len", "max-seq-length", "passage-max-len", "passage-max-length", "embedder-passage-max-length",
+        "query-max-len", "query-max-length", "embedder-query-max-length");
 
     private readonly CliOption<int> _batchTokens = Opt.Int("--batch-tokens", "Tokens a thread takes through the model at a time; results do not depend on it", 384, 1, 1 << 24);
     private readonly CliOption<int?> _dimensions = Opt.MaybeInt("--dimensions", "Keep the first N components, normalised again (Matryoshka models)", 1, 1 << 20);

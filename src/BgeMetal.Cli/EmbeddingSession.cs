@@ -46,6 +46,7 @@ internal sealed class EmbeddingSession : IDisposable
         while (chunks.Next() is { } texts)
         {
             _terminal.Cancellation.ThrowIfCancellationRequested();
+            texts = chunks.Fitting(texts, Embedder.Config);
             write(texts, Embed(texts, instruction, progress));
         }
     }

@@ -1,3 +1,4 @@
+using BgeMetal.Checkpoints;
 using BgeMetal.Cli.Output;
 using BgeMetal.Data;
 
@@ -15,6 +16,8 @@ internal sealed class TextChunks : IDisposable
     private readonly InvalidLines? _skipped;
     private List<TextInput>? _next;
     private bool _ended;
+    private long _unfit;
+    private TextInput _firstUnfit;
 
     private TextChunks(IEnumerable<TextInput> texts, InvalidLines? skipped)
     {
@@ -46,8 +49,28 @@ internal sealed class TextChunks : IDisposable
         return piece is { Count: > 0 } ? piece : null;
     }
 
+    /// <summary>
+    /// With --skip-invalid: the texts without those whose ready-made tokens the model cannot take, which are counted. Without it: all, and the model
+    /// names the bad one.
+    /// </summary>
+    public IReadOnlyList<TextInput> Fitting(IReadOnlyList<TextInput> texts, ModelConfig config)
+    {
+        if (_skipped is null) return texts;
+        List<TextInput> fitting = new(texts.Count);
+        foreach (TextInput text in texts)
+        {
+            if (text.InputIds is not { } ids || (ids.Length <= config.LongestSequence && !ids.Any(id => id >= config.VocabSize))) fitting.Add(text);
+            else if (_unfit++ == 0) _firstUnfit = text;
+        }
+        return fitting;
+    }
+
     /// <summary>Says how many lines were passed over, if any.</summary>
-    public void ReportSkipped(Terminal terminal) => ReportSkipped(terminal, _skipped);
+    public void ReportSkipped(Terminal terminal)
+    {
+        ReportSkipped(terminal, _skipped);
+        if (_unfit > 0) terminal.Warn($"{Terminal.Count(_unfit)} row{(_unfit == 1 ? "" : "s")} of tokens that the model cannot take skipped; the first: {_firstUnfit.Source}:{_firstUnfit.Line}");
+    }
 
     /// <summary>Says how many lines were passed over, if any.</summary>
     public static void ReportSkipped(Terminal terminal, InvalidLines? skipped)

@@ -23,7 +23,7 @@ internal static class EvalCommand
         CliOption<int> rerankDepth = Opt.Int("--rerank-top-k", "How many hits are reordered", 100, 1, 1_000_000);
         CliOption<int?> rerankLength = Opt.MaybeInt("--reranker-max-length", "Tokens a pair is cut to", 3, 1 << 20);
         CliOption<bool> ignoreIdentical = Opt.Flag("--ignore-identical-ids", "Leave out hits whose id is the query's (ArguAna, Quora)");
-        CliOption<string?> output = InputOption.Output("Write the measures as JSON");
+        CliOption<string?> output = Opt.Text("--output", "FILE", "Write the measures as JSON", "output-file", "eval-output-path");
         CliOption<string?> perQuery = Opt.Text("--per-query", "FILE", "Write each query's measures as CSV; with several data sets FILE.NAME.csv each");
         CliOption<string?> runFile = Opt.Text("--run", "FILE", "Write the hits in TREC's format; with several data sets FILE.NAME each");
         CliOption<string?> stats = RunStatistics.Option();

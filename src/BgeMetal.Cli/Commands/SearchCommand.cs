@@ -41,6 +41,7 @@ internal static class SearchCommand
             if (session.Embedder.Dimensions != vectors.Dimension)
                 throw new BgeMetalException("cannot search", $"the model's vectors have {session.Embedder.Dimensions} components, the index's {vectors.Dimension}", parsed.GetRequiredValue(index));
             using IHitWriter writer = parsed.GetValue(output) is null && terminal.ResultsAreSeen ? new ReadableHits(terminal) : new JsonHits(RowWriter.Open(terminal, parsed.GetValue(output)));
+            terminal.StreamsResults = parsed.GetValue(output) is null;
             session.EmbedAll(chunks, parsed.GetValue(instruction) ?? vectors.QueryInstruction, "searching", (texts, embedded) =>
             {
                 SearchHit[][] hits = vectors.SearchBatch(embedded, parsed.GetValue(topK), terminal.Cancellation);

@@ -27,6 +27,7 @@ internal static class SimilarityCommand
             using TextChunks chunks = path is null ? TextChunks.Of([]) : TextChunks.Open([path], skipInvalid: false);
             using EmbeddingSession session = embedder.Load(parsed, terminal);
             float[] first = session.Embed(Inputs(given[..1]), parsed.GetValue(instruction), null);
+            terminal.StreamsResults = true;
             bool bare = given.Length == 2 && path is null;
             if (given.Length > 1) Write(terminal, session, first, Inputs(given[1..]), session.Embed(Inputs(given[1..]), null, null), bare);
             session.EmbedAll(chunks, null, "comparing", (others, vectors) => Write(terminal, session, first, others, vectors, bare: false));

@@ -15,6 +15,7 @@ internal sealed class Progress : IProgress<long>, IDisposable
     private readonly Terminal _terminal;
     private readonly string _what, _unit;
     private readonly long? _total;
+    private readonly bool _silent;
     private readonly Stopwatch _clock = Stopwatch.StartNew();
     private readonly TaskCompletionSource _done = new();
     private readonly Task _drawing = Task.CompletedTask;
@@ -23,7 +24,8 @@ internal sealed class Progress : IProgress<long>, IDisposable
     public Progress(Terminal terminal, string what, string unit, long? total, TextWriter error)
     {
         (_terminal, _what, _unit, _total) = (terminal, what, unit, total);
-        if (terminal.ErrorsAreSeen && !terminal.Quiet) _drawing = DrawAsync(error);
+        _silent = terminal.Quiet || (terminal.ResultsAreSeen && terminal.StreamsResults);
+        if (terminal.ErrorsAreSeen && !_silent) _drawing = DrawAsync(error);
     }
 
     /// <summary>Units per second so far.</summary>
@@ -33,7 +35,7 @@ internal sealed class Progress : IProgress<long>, IDisposable
     public void Report(long value)
     {
         Interlocked.Add(ref _count, value);
-        if (_terminal.ErrorsAreSeen || _terminal.Quiet) return;
+        if (_terminal.ErrorsAreSeen || _silent) return;
         long next = Interlocked.Read(ref _nextLine), now = _clock.Elapsed.Ticks;
         if (now >= next && Interlocked.CompareExchange(ref _nextLine, now + s_interval.Ticks, next) == next) _terminal.Say(Line());
     }

@@ -29,6 +29,7 @@ internal sealed class RowWriter : IDisposable
     {
         if (output is not null and not "-") return OfFile(AtomicFile.Create(output));
         terminal.FlushResults();
+        terminal.StreamsResults = true;
         return new RowWriter(null, terminal.Results);
     }
 

@@ -47,6 +47,9 @@ internal sealed class Terminal : IDisposable
     /// <summary>Errors come with the stack trace.</summary>
     public bool Verbose { get; set; }
 
+    /// <summary>True while rows go to <see cref="Out"/> as they are made: before a person's eyes they are the progress, and a bar would wipe them away.</summary>
+    public bool StreamsResults { get; set; }
+
     /// <summary>The terminal of this process.</summary>
     public static Terminal OfProcess(CancellationToken cancellationToken) =>
         new(ResultStream.OfProcess(), Console.Error, !Console.IsOutputRedirected, !Console.IsErrorRedirected, cancellationToken);
@@ -73,7 +76,7 @@ internal sealed class Terminal : IDisposable
     /// <param name="what">What is done: "embedding".</param>
     /// <param name="unit">What is counted: "texts".</param>
     /// <param name="total">How many there are; null when nobody knows.</param>
-    public Progress Watch(string what, string unit, long? total) => new(this, what, unit, Quiet ? null : total, _error);
+    public Progress Watch(string what, string unit, long? total) => new(this, what, unit, total, _error);
 
     /// <summary>A console that draws tables for the results (true) or the error stream (false).</summary>
     public IAnsiConsole Canvas(bool results)

@@ -64,11 +64,12 @@ public sealed class CommandTests : CommandFolder
     [Fact]
     public void Bad_lines_are_counted_and_skipped_on_demand()
     {
-        string input = File("in.jsonl", "{\"text\": \"a dog\"}\n{\"text\": \n{\"text\": 5}\n{\"text\": \"the cat\"}\n");
+        string input = File("in.jsonl", "{\"text\": \"a dog\"}\n{\"text\": \n{\"text\": 5}\n{\"text\": \"the cat\"}\n{\"input_ids\": [2, 9999]}\n");
         CliRun run = CliRun.Succeeds("embed", "--model", Model, "--input", input, "--skip-invalid");
         Assert.Equal(2, Rows(run.Output).Length);
         Assert.Contains("warning: 2 bad lines skipped; the first: ", run.Error, StringComparison.Ordinal);
         Assert.Contains("in.jsonl:2", run.Error, StringComparison.Ordinal);
+        Assert.Contains("warning: 1 row of tokens that the model cannot take skipped; the first: " + input + ":5", run.Error, StringComparison.Ordinal);
     }
 
     [Fact]
