@@ -27,21 +27,31 @@ internal sealed class JsonLineReader(LineReader lines) : IDisposable
         }
         while (line.Span.IndexOfAnyExcept(" \t\r"u8) < 0);
 
+        _document = Parse(line, lines.Source, lines.Line);
+        row = new JsonRow(_document.RootElement, lines.Source, lines.Line);
+        return true;
+    }
+
+    /// <summary>The JSON object that a line, which is not blank, holds; the caller disposes it while <paramref name="line"/> still has the bytes.</summary>
+    /// <exception cref="BgeMetalException">The line is not one JSON object.</exception>
+    public static JsonDocument Parse(ReadOnlyMemory<byte> line, string source, long number)
+    {
+        JsonDocument document;
         try
         {
-            _document = JsonDocument.Parse(line);
+            document = JsonDocument.Parse(line);
         }
         catch (JsonException e)
         {
-            throw lines.Error(line.Span.TrimStart(" \t"u8)[0] == '[' && lines.Line == 1
+            throw new BgeMetalException("bad input", line.Span.TrimStart(" \t"u8)[0] == '[' && number == 1
                 ? "one JSON object a line was expected, found the start of an array"
-                : $"not valid JSON at byte {(e.BytePositionInLine ?? 0) + 1} of the line: {Reason(e)}", e);
+                : $"not valid JSON at byte {(e.BytePositionInLine ?? 0) + 1} of the line: {Reason(e)}", source, number, e);
         }
 
-        if (_document.RootElement.ValueKind != JsonValueKind.Object)
-            throw lines.Error($"a JSON object was expected, found {JsonRow.Describe(_document.RootElement.ValueKind)}");
-        row = new JsonRow(_document.RootElement, lines);
-        return true;
+        JsonValueKind kind = document.RootElement.ValueKind;
+        if (kind == JsonValueKind.Object) return document;
+        document.Dispose();
+        throw new BgeMetalException("bad input", $"a JSON object was expected, found {JsonRow.Describe(kind)}", source, number);
     }
 
     /// <inheritdoc/>

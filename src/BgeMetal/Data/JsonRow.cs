@@ -7,16 +7,16 @@ namespace BgeMetal.Data;
 /// One JSON object of a line, with typed fields. A field that is absent or null reads as null; a field of the wrong type is an error that names the field,
 /// what was expected, what was found, and the file and line. Fields nobody asks for are ignored.
 /// </summary>
-internal readonly struct JsonRow(JsonElement root, LineReader lines)
+internal readonly struct JsonRow(JsonElement root, string source, long line)
 {
     /// <summary>The file as the user named it, or "-".</summary>
-    public string Source => lines.Source;
+    public string Source => source;
 
     /// <summary>The 1-based line of the row.</summary>
-    public long Line => lines.Line;
+    public long Line => line;
 
     /// <summary>An error about this row.</summary>
-    public BgeMetalException Error(string why) => lines.Error(why);
+    public BgeMetalException Error(string why, Exception? cause = null) => new("bad input", why, source, line, cause);
 
     /// <summary>The field, or null when it is absent or null.</summary>
     public JsonElement? Field(string name)
@@ -27,7 +27,7 @@ internal readonly struct JsonRow(JsonElement root, LineReader lines)
         }
         catch (InvalidOperationException e)
         {
-            throw lines.Error("a field's name holds half of a surrogate pair", e);
+            throw Error("a field's name holds half of a surrogate pair", e);
         }
     }
 
@@ -46,11 +46,28 @@ internal readonly struct JsonRow(JsonElement root, LineReader lines)
         int i = 0;
         foreach (JsonElement item in value.EnumerateArray())
         {
-            texts[i] = TextOf(item, $"\"{name}\"[{i}]");
+            texts[i] = TextOf(item, $"\"{name}\"", i);
             i++;
         }
 
         return texts;
+    }
+
+    /// <summary>A list of finite numbers, or null.</summary>
+    public float[]? Numbers(string name)
+    {
+        if (Field(name) is not JsonElement value) return null;
+        if (value.ValueKind != JsonValueKind.Array) throw Wrong($"\"{name}\"", "a list of numbers", value);
+        float[] numbers = new float[value.GetArrayLength()];
+        int i = 0;
+        foreach (JsonElement item in value.EnumerateArray())
+        {
+            if (item.ValueKind != JsonValueKind.Number) throw Wrong($"\"{name}\"[{i}]", "a number", item);
+            if (!item.TryGetSingle(out numbers[i]) || !float.IsFinite(numbers[i])) throw Error($"\"{name}\"[{i}] is out of range: {Shortened(item)}");
+            i++;
+        }
+
+        return numbers;
     }
 
     /// <summary>An identifier: a string, or a number taken as it is written; or null.</summary>
@@ -104,17 +121,17 @@ internal readonly struct JsonRow(JsonElement root, LineReader lines)
         return ids;
     }
 
-    /// <summary>The string in <paramref name="value"/>; <paramref name="name"/> stands for it in errors.</summary>
-    public string TextOf(JsonElement value, string name)
+    /// <summary>The string in <paramref name="value"/>; <paramref name="name"/>, with <paramref name="index"/> if it is an item of a list, stands for it in errors.</summary>
+    public string TextOf(JsonElement value, string name, int index = -1)
     {
-        if (value.ValueKind != JsonValueKind.String) throw Wrong(name, "a string", value);
+        if (value.ValueKind != JsonValueKind.String) throw Wrong(Place(name, index), "a string", value);
         try
         {
             return value.GetString()!;
         }
         catch (InvalidOperationException e)
         {
-            throw lines.Error($"{name} holds half of a surrogate pair (a \\uD800 to \\uDFFF escape on its own)", e);
+            throw Error($"{Place(name, index)} holds half of a surrogate pair (a \\uD800 to \\uDFFF escape on its own)", e);
         }
     }
 
@@ -133,7 +150,10 @@ internal readonly struct JsonRow(JsonElement root, LineReader lines)
         _ => "null",
     };
 
-    private BgeMetalException Wrong(string name, string expected, JsonElement found) => Error($"{name} must be {expected}, found {Describe(found.ValueKind)}");
+    /// <summary>The error about a value of the wrong type.</summary>
+    public BgeMetalException Wrong(string name, string expected, JsonElement found) => Error($"{name} must be {expected}, found {Describe(found.ValueKind)}");
+
+    private static string Place(string name, int index) => index < 0 ? name : $"{name}[{index}]";
 
     private static string Shortened(JsonElement number)
     {

@@ -15,7 +15,8 @@ internal sealed class LineReader : IDisposable
     /// <summary>Lines above this many bytes are refused: a file without line breaks must not fill the memory.</summary>
     public const int MaxLineBytes = 64 << 20;
 
-    private static ReadOnlySpan<byte> ByteOrderMark => [0xEF, 0xBB, 0xBF];
+    /// <summary>What may stand before the first line.</summary>
+    public static ReadOnlySpan<byte> ByteOrderMark => [0xEF, 0xBB, 0xBF];
 
     private readonly Stream _stream;
     private readonly int _maxLineBytes;
@@ -81,7 +82,7 @@ internal sealed class LineReader : IDisposable
         if (Line == 1 && line.Span.StartsWith(ByteOrderMark)) line = line[ByteOrderMark.Length..];
         if (line.Length > 0 && line.Span[^1] == '\r') line = line[..^1];
         if (line.Length > _maxLineBytes) throw TooLong();
-        if (!Utf8.IsValid(line.Span)) throw NotUtf8(line.Span);
+        CheckUtf8(line.Span, Source, Line);
         return true;
     }
 
@@ -162,12 +163,15 @@ internal sealed class LineReader : IDisposable
         return TooLong();
     }
 
-    private BgeMetalException NotUtf8(ReadOnlySpan<byte> line)
+    /// <summary>Checks the bytes of a line.</summary>
+    /// <exception cref="BgeMetalException">They are not UTF-8.</exception>
+    public static void CheckUtf8(ReadOnlySpan<byte> line, string source, long number)
     {
-        if (Line == 1 && (line.StartsWith([(byte)0xFF, (byte)0xFE]) || line.StartsWith([(byte)0xFE, (byte)0xFF])))
-            return Error("the text is UTF-16, UTF-8 was expected");
+        if (Utf8.IsValid(line)) return;
+        if (number == 1 && (line.StartsWith([(byte)0xFF, (byte)0xFE]) || line.StartsWith([(byte)0xFE, (byte)0xFF])))
+            throw new BgeMetalException("bad input", "the text is UTF-16, UTF-8 was expected", source, number);
         int position = 0;
         while (Rune.DecodeFromUtf8(line[position..], out _, out int consumed) == OperationStatus.Done) position += consumed;
-        return Error($"not valid UTF-8 at byte {position + 1} of the line (0x{line[position]:X2})");
+        throw new BgeMetalException("bad input", $"not valid UTF-8 at byte {position + 1} of the line (0x{line[position]:X2})", source, number);
     }
 }

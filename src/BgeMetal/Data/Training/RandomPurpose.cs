@@ -1,0 +1,17 @@
+namespace BgeMetal.Data.Training;
+
+/// <summary>The second word of every random key in the data room, after the run's seed: different decisions never share a sequence. The values are part of what a resumed run relies on.</summary>
+internal static class RandomPurpose
+{
+    /// <summary>Which rows of a capped file take part; then the file's number.</summary>
+    public const long RowsOfFile = 1;
+
+    /// <summary>The order of rows in a group; then epoch and group.</summary>
+    public const long RowOrder = 2;
+
+    /// <summary>The order of an epoch's batches; then epoch.</summary>
+    public const long BatchOrder = 3;
+
+    /// <summary>A row's positive and negatives; then epoch and row.</summary>
+    public const long Passages = 4;
+}
