@@ -23,7 +23,7 @@ public enum LinearEpilogue
 /// (Goto and van de Geijn's layering without the k level: C is written once). The order is: a block of weight panels that stays in the second-level
 /// cache, strips of 12 rows, panels (for few rows: panels, strips); the epilogue runs over each tile while it is in the first-level cache. Each output element is the bias followed by
 /// one chain of multiply-adds over k in order, so its value depends on neither m, the position of its row, nor the number of threads.
-/// Cost: 2 m n k FLOP; the weight is read ceil(m / strip block) times from the second-level cache and once from memory.
+/// Cost: 2 m n k FLOP; the weight is read once from memory and once for each further strip of 12 rows from the second-level cache, x once for each block.
 /// </summary>
 public static unsafe class Linear
 {

@@ -10,7 +10,7 @@ namespace BgeMetal.Kernels.Simd;
 internal static unsafe class SoftmaxStrip
 {
     /// <summary>
-    /// scores[r, j] = 2^(factor * (scores[r, j] - max)) for j &lt; count, with max[r], sum[r] and shrink[r] brought up to date. Columns from count up to
+    /// For up to 12 rows: scores[r, j] = 2^(factor * (scores[r, j] - max)) for j &lt; count, with max[r], sum[r] and shrink[r] brought up to date. Columns from count up to
     /// the next multiple of 16 are overwritten. Start with max = -infinity and sum = 0.
     /// </summary>
     public static void Exponentials(float* scores, nint stride, int rows, int count, float factor, float* max, float* sum, float* shrink)
@@ -41,40 +41,49 @@ internal static unsafe class SoftmaxStrip
     private static void Exponentials<T>(float* scores, nint stride, int rows, int count, float factor, float* max, float* sum, float* shrink)
         where T : unmanaged, ILanes<T>
     {
-        int padded = (count + Lanes.Count - 1) / Lanes.Count * Lanes.Count;
-        for (int r = 0; r < rows; r++, scores += stride)
+        float* largest = stackalloc float[Tiles.MaxRows];
+        float* totals = stackalloc float[Tiles.MaxRows];
+        LargestOfRows<T>(scores, stride, rows, count, max, largest);
+        ExponentialsOfRows<T>(scores, stride, rows, count, factor, largest, totals);
+        for (int r = 0; r < rows; r++)
         {
-            new Span<float>(scores + count, padded - count).Fill(float.NegativeInfinity);
-            float largest = Largest<T>(scores, padded);
-            if (max[r] > largest) largest = max[r];
-            float total = Row<T>(scores, padded, factor, -(largest * factor));
-            float less = float.IsNegativeInfinity(max[r]) ? 0f : MathF.Exp((max[r] - largest) * (factor / VectorMath.Log2E));
-            max[r] = largest;
-            sum[r] = VectorUnit.MultiplyAdd(sum[r], less, total);
+            float less = float.IsNegativeInfinity(max[r]) ? 0f : MathF.Exp((max[r] - largest[r]) * (factor / VectorMath.Log2E));
+            max[r] = largest[r];
+            sum[r] = VectorUnit.MultiplyAdd(sum[r], less, totals[r]);
             shrink[r] = less;
         }
     }
 
+    // The next two are methods of their own, with no call in them: a call anywhere in a method makes its running maximum or sum live in memory.
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    private static float Largest<T>(float* scores, int padded) where T : unmanaged, ILanes<T>
+    private static void LargestOfRows<T>(float* scores, nint stride, int rows, int count, float* atLeast, float* largest) where T : unmanaged, ILanes<T>
     {
-        T most = T.Load(scores);
-        for (int j = Lanes.Count; j < padded; j += Lanes.Count) most = T.Max(most, T.Load(scores + j));
-        return T.Largest(most);
+        for (int r = 0; r < rows; r++, scores += stride)
+        {
+            for (int j = count; j % Lanes.Count != 0; j++) scores[j] = float.NegativeInfinity;
+            T most = T.Load(scores);
+            for (int j = Lanes.Count; j < count; j += Lanes.Count) most = T.Max(most, T.Load(scores + j));
+            float found = T.Largest(most);
+            largest[r] = atLeast[r] > found ? atLeast[r] : found;
+        }
     }
 
-    // A method of its own, with no call in it: a call anywhere in the same method would make the running sum live in memory.
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    private static float Row<T>(float* scores, int padded, float factor, float shift) where T : unmanaged, ILanes<T>
+    private static void ExponentialsOfRows<T>(float* scores, nint stride, int rows, int count, float factor, float* largest, float* totals)
+        where T : unmanaged, ILanes<T>
     {
-        T scale = T.Create(factor), offset = T.Create(shift), total = T.Create(0f);
-        for (int j = 0; j < padded; j += Lanes.Count)
+        T scale = T.Create(factor);
+        for (int r = 0; r < rows; r++, scores += stride)
         {
-            T e = VectorMath.Exp2(T.MultiplyAdd(T.Load(scores + j), scale, offset));
-            T.Store(e, scores + j);
-            total += e;
+            T offset = T.Create(-(largest[r] * factor)), total = T.Create(0f);
+            for (int j = 0; j < count; j += Lanes.Count)
+            {
+                T e = VectorMath.Exp2(T.MultiplyAdd(T.Load(scores + j), scale, offset));
+                T.Store(e, scores + j);
+                total += e;
+            }
+            totals[r] = T.Sum(total);
         }
-        return T.Sum(total);
     }
 
     // The tail of a row whose length is no multiple of 16 repeats the vector code's operations one by one, so that no bit depends on a column's place.
