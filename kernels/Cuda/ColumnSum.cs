@@ -75,7 +75,8 @@ internal static class ColumnSum
         arguments.Output.Store(column, arguments.Output.Load(column) + sum);
     }
 
-    private static Float8 LoadEdge<T>(DeviceMatrix<T> values, int row, int column, int columns) where T : unmanaged, IElement
+    /// <summary>Eight elements of a row, zero from column <paramref name="columns"/> on; needs no alignment.</summary>
+    public static Float8 LoadEdge<T>(DeviceMatrix<T> values, int row, int column, int columns) where T : unmanaged, IElement
     {
         Float8 result = Float8.All(0);
         if (column < columns) result.A = values.Load(row, column);

@@ -11,7 +11,7 @@ public sealed unsafe class CudaDevice : KernelDevice
     private const int MultiProcessorCount = 16, ComputeCapabilityMajor = 75, ComputeCapabilityMinor = 76, MaxSharedMemoryOptIn = 97;
     private const int MaxDynamicSharedSize = 8, StaticSharedLimit = 48 * 1024, NonBlocking = 1, RelaxedCapture = 2;
 
-    [ThreadStatic] private static nint t_context;
+    [ThreadStatic] private static CudaDevice? t_current;
 
     private readonly ConcurrentDictionary<KernelDescriptor, Lazy<nint>> _functions = new();
     private readonly ConcurrentBag<nint> _modules = [];
@@ -204,9 +204,9 @@ public sealed unsafe class CudaDevice : KernelDevice
     /// <summary>Makes the context current on the calling thread; later calls cost one comparison.</summary>
     internal void Bind()
     {
-        if (t_context == _context) return;
+        if (ReferenceEquals(t_current, this)) return;
         Api.Check(Api.cuCtxSetCurrent(_context), "enter the GPU's context");
-        t_context = _context;
+        t_current = this;
     }
 
     internal override void Free(DeviceMemory memory)
@@ -246,7 +246,7 @@ public sealed unsafe class CudaDevice : KernelDevice
         foreach (nint module in _modules) Api.cuModuleUnload(module);
         Api.cuStreamDestroy(Stream);
         Api.cuDevicePrimaryCtxRelease(_ordinal);
-        t_context = 0;
+        t_current = null;
         _cache.Dispose();
         _disposed = true;
     }

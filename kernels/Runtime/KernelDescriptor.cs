@@ -89,7 +89,7 @@ public static class KernelRegistry
         IEnumerable<string> words = arguments.Where(t => !typeof(Primitives.IAccumulator).IsAssignableFrom(t)).Select(t => t.Name.Split('`')[0]);
         DType dtype = element is null ? DType.Float32
             : element == typeof(BF16) ? DType.BFloat16 : element == typeof(FP16) ? DType.Float16 : DType.Float32;
-        return new(closed, attribute, dtype, string.Join('.', [type.Name, method.Name, .. words]));
+        return new(closed, attribute, dtype, string.Join('.', [type.Name.Replace("Kernels", "", StringComparison.Ordinal), method.Name, .. words]));
     }
 
     private static IEnumerable<Type?> ElementsOf(CudaKernelAttribute attribute, MethodInfo method)
