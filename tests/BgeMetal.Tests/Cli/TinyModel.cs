@@ -22,9 +22,19 @@ internal static class TinyModel
         Directory.CreateDirectory(directory);
         File.WriteAllText(Path.Combine(directory, "config.json"), JsonSerializer.Serialize(new Dictionary<string, object>
         {
-            ["model_type"] = "bert", ["architectures"] = new[] { classifier ? "BertForSequenceClassification" : "BertModel" }, ["vocab_size"] = Vocabulary.Length, ["hidden_size"] = HiddenSize,
-            ["num_hidden_layers"] = Layers, ["num_attention_heads"] = 2, ["intermediate_size"] = Intermediate, ["max_position_embeddings"] = Positions, ["type_vocab_size"] = 2,
-            ["layer_norm_eps"] = 1e-12, ["hidden_act"] = "gelu", ["pad_token_id"] = 0, ["id2label"] = new Dictionary<string, string> { ["0"] = "LABEL_0" },
+            ["model_type"] = "bert",
+            ["architectures"] = new[] { classifier ? "BertForSequenceClassification" : "BertModel" },
+            ["vocab_size"] = Vocabulary.Length,
+            ["hidden_size"] = HiddenSize,
+            ["num_hidden_layers"] = Layers,
+            ["num_attention_heads"] = 2,
+            ["intermediate_size"] = Intermediate,
+            ["max_position_embeddings"] = Positions,
+            ["type_vocab_size"] = 2,
+            ["layer_norm_eps"] = 1e-12,
+            ["hidden_act"] = "gelu",
+            ["pad_token_id"] = 0,
+            ["id2label"] = new Dictionary<string, string> { ["0"] = "LABEL_0" },
         }));
         File.WriteAllBytes(Path.Combine(directory, "model.safetensors"), Weights(classifier, seed));
         if (tokenizer)
