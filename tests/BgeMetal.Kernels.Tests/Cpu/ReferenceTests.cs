@@ -38,6 +38,21 @@ public sealed class ReferenceTests
     }
 
     [Fact]
+    public void Attention_with_dropout()
+    {
+        const int heads = 2, headDim = 3, width = heads * headDim;
+        int[] queries = CpuKernels.Offsets(2, 4), keys = CpuKernels.Offsets(3, 4);
+        double[] q = _data.Uniform(6 * width), k = _data.Uniform(7 * width), v = _data.Uniform(7 * width), dy = _data.Uniform(6 * width);
+        (double[] dq, double[] dk, double[] dv) = AttentionReference.Backward(dy, q, k, v, queries, keys, heads, headDim, 0.7, Factor);
+        double Loss() => GradCheck.Weigh(AttentionReference.Forward(q, k, v, queries, keys, heads, headDim, 0.7, Factor).Output, dy);
+        GradCheck.Check("dq", q, dq, Loss);
+        GradCheck.Check("dk", k, dk, Loss);
+        GradCheck.Check("dv", v, dv, Loss);
+
+        static double Factor(int head, int row, int key) => (head + row + (2 * key)) % 3 == 0 ? 0 : 1.5;
+    }
+
+    [Fact]
     public void LayerNorm()
     {
         const int rows = 3, hidden = 5;

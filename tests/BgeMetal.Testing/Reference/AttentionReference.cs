@@ -1,14 +1,15 @@
 namespace BgeMetal.Testing.Reference;
 
 /// <summary>
-/// softmax(q k^T * scale) v per sequence and head in double precision. q [Tq, H * Dh], k and v [Tk, H * Dh], contiguous; sequence b owns query rows
+/// softmax(q k^T * scale) v per sequence and head in double precision, the probabilities optionally multiplied by factors of dropout: a function of
+/// head, query row and the key's place in its sequence. q [Tq, H * Dh], k and v [Tk, H * Dh], contiguous; sequence b owns query rows
 /// cuSeqlensQ[b]..cuSeqlensQ[b + 1] and key rows cuSeqlensK[b]..cuSeqlensK[b + 1].
 /// </summary>
 public static class AttentionReference
 {
     /// <summary>Output [Tq, H * Dh] and the logarithm of the softmax denominators [H, Tq].</summary>
     public static (double[] Output, double[] LogSumExp) Forward(double[] q, double[] k, double[] v, int[] cuSeqlensQ, int[] cuSeqlensK, int numHeads,
-        int headDim, double scale)
+        int headDim, double scale, Func<int, int, int, double>? dropout = null)
     {
         int queries = cuSeqlensQ[^1], width = numHeads * headDim;
         double[] output = new double[queries * width], logSumExp = new double[numHeads * queries];
@@ -18,16 +19,19 @@ public static class AttentionReference
             logSumExp[(head * queries) + row] = lse;
             for (int d = 0; d < headDim; d++)
                 for (int j = firstKey; j < endKey; j++)
-                    output[(row * width) + (head * headDim) + d] += p[j - firstKey] * v[(j * width) + (head * headDim) + d];
+                    output[(row * width) + (head * headDim) + d] += Dropped(p, j - firstKey) * v[(j * width) + (head * headDim) + d];
+
+            double Dropped(double[] p, int j) => p[j] * (dropout?.Invoke(head, row, j) ?? 1);
         });
         return (output, logSumExp);
     }
 
     /// <summary>
-    /// With P the probabilities: dV = P^T dO, dP = dO V^T, dS = P * (dP - rowsum(P * dP)), dQ = scale * dS K, dK = scale * dS^T Q.
+    /// With P the probabilities and F the factors: dV = (P * F)^T dO, dP = (dO V^T) * F, dS = P * (dP - rowsum(P * dP)), dQ = scale * dS K,
+    /// dK = scale * dS^T Q.
     /// </summary>
     public static (double[] Dq, double[] Dk, double[] Dv) Backward(double[] doutput, double[] q, double[] k, double[] v, int[] cuSeqlensQ, int[] cuSeqlensK,
-        int numHeads, int headDim, double scale)
+        int numHeads, int headDim, double scale, Func<int, int, int, double>? dropout = null)
     {
         int width = numHeads * headDim;
         double[] dq = new double[q.Length], dk = new double[k.Length], dv = new double[v.Length];
@@ -39,10 +43,11 @@ public static class AttentionReference
             for (int j = firstKey; j < endKey; j++)
             {
                 int other = (j * width) + (head * headDim);
+                double factor = dropout?.Invoke(head, row, j - firstKey) ?? 1;
                 for (int d = 0; d < headDim; d++)
                 {
-                    dp[j - firstKey] += doutput[at + d] * v[other + d];
-                    dv[other + d] += p[j - firstKey] * doutput[at + d];
+                    dp[j - firstKey] += doutput[at + d] * v[other + d] * factor;
+                    dv[other + d] += p[j - firstKey] * factor * doutput[at + d];
                 }
             }
             double mean = 0;

@@ -12,12 +12,12 @@ public static class EmbeddingReference
         return y;
     }
 
-    /// <summary>Each table's gradient: the rows of dy added up at the entries they came from. Call once for each table.</summary>
-    public static double[] Backward(double[] dy, int[] ids, int entries, int hidden)
+    /// <summary>Each table's gradient: the rows of dy added up at the entries they came from, except the padding entry. Call once for each table.</summary>
+    public static double[] Backward(double[] dy, int[] ids, int entries, int hidden, int padding = -1)
     {
         double[] dtable = new double[entries * hidden];
         for (int t = 0; t < ids.Length; t++)
-            for (int i = 0; i < hidden; i++)
+            for (int i = 0; i < hidden && ids[t] != padding; i++)
                 dtable[(ids[t] * hidden) + i] += dy[(t * hidden) + i];
         return dtable;
     }

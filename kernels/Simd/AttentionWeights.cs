@@ -1,0 +1,68 @@
+using System.Runtime.CompilerServices;
+
+namespace BgeMetal.Kernels.Simd;
+
+/// <summary>The elementwise step of attention's backward pass, on strips that lie keys by queries, so that a query's numbers are vectors.</summary>
+internal static unsafe class AttentionWeights
+{
+    /// <summary>
+    /// With p = 2^(factor * scores - log[j]) and f the factor of dropout (1 where <paramref name="mask"/> is null), for r &lt; rows and j &lt; columns:
+    /// gradients = p * (gradients * f - delta[j]) * scale, then scores = p * f. The columns are a multiple of 16.
+    /// </summary>
+    public static void Backward(
+        float* scores, float* gradients, float* mask, nint stride, int rows, int columns, float factor, float* log, float* delta, float scale)
+    {
+        switch (VectorUnit.Width)
+        {
+            case VectorWidth.Bits512: Backward<Lanes512>(scores, gradients, mask, stride, rows, columns, factor, log, delta, scale); break;
+            case VectorWidth.Bits256: Backward<Lanes256>(scores, gradients, mask, stride, rows, columns, factor, log, delta, scale); break;
+            default: Backward<Lanes128>(scores, gradients, mask, stride, rows, columns, factor, log, delta, scale); break;
+        }
+    }
+
+    /// <summary>x[r, j] *= y[r, j].</summary>
+    public static void Scale(float* x, nint stride, float* y, nint strideY, int rows, int columns)
+    {
+        switch (VectorUnit.Width)
+        {
+            case VectorWidth.Bits512: Scale<Lanes512>(x, stride, y, strideY, rows, columns); break;
+            case VectorWidth.Bits256: Scale<Lanes256>(x, stride, y, strideY, rows, columns); break;
+            default: Scale<Lanes128>(x, stride, y, strideY, rows, columns); break;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Backward<T>(
+        float* scores, float* gradients, float* mask, nint stride, int rows, int columns, float factor, float* log, float* delta, float scale)
+        where T : unmanaged, ILanes<T>
+    {
+        T slope = T.Create(factor), outer = T.Create(scale);
+        for (int r = 0; r < rows; r++, scores += stride, gradients += stride)
+        {
+            float* kept = mask == null ? null : mask + (r * stride);
+            for (int j = 0; j < columns; j += Lanes.Count)
+            {
+                T p = VectorMath.Exp2((T.Load(scores + j) * slope) - T.Load(log + j));
+                T gradient = T.Load(gradients + j), dropped = p;
+                if (kept != null)
+                {
+                    gradient *= T.Load(kept + j);
+                    dropped *= T.Load(kept + j);
+                }
+                T.Store(p * (gradient - T.Load(delta + j)) * outer, gradients + j);
+                T.Store(dropped, scores + j);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Scale<T>(float* x, nint stride, float* y, nint strideY, int rows, int columns) where T : unmanaged, ILanes<T>
+    {
+        for (int r = 0; r < rows; r++, x += stride, y += strideY)
+        {
+            int j = 0;
+            for (; j <= columns - Lanes.Count; j += Lanes.Count) T.Store(T.Load(x + j) * T.Load(y + j), x + j);
+            for (; j < columns; j++) x[j] *= y[j];
+        }
+    }
+}

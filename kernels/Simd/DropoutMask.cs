@@ -1,0 +1,84 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace BgeMetal.Kernels.Simd;
+
+/// <summary>
+/// Inverted dropout: element (row, column) of stream s is kept, and multiplied by 1 / (1 - probability), when word column mod 4 of the
+/// <see cref="Philox"/> counter (column / 4, row, s, 0) under the seed is at least probability * 2^32; else it becomes 0. A mask is a function of
+/// these numbers alone, so it is made again where it is needed instead of being stored.
+/// </summary>
+internal readonly unsafe struct DropoutMask
+{
+    private readonly ulong _seed;
+    private readonly uint _stream;
+    private readonly uint _threshold;
+    private readonly uint _keepBits;
+
+    /// <summary>The mask of one stream.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The probability is not in [0, 1).</exception>
+    public DropoutMask(float probability, ulong seed, uint stream)
+    {
+        Check(probability);
+        _seed = seed;
+        _stream = stream;
+        _threshold = (uint)Math.Min(Math.Round(probability * 4294967296.0), uint.MaxValue);
+        _keepBits = BitConverter.SingleToUInt32Bits((float)(1 / (1 - (double)probability)));
+    }
+
+    /// <summary>Refuses what is no probability, and 1, which would leave nothing.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The probability is not in [0, 1).</exception>
+    public static void Check(float probability)
+    {
+        if (!(probability >= 0f && probability < 1f))
+            throw new ArgumentOutOfRangeException(nameof(probability), probability, "the probability of dropout must be at least 0 and below 1");
+    }
+
+    /// <summary>
+    /// factors[j] = 0 or 1 / (1 - p) of (row, column + j) for j &lt; count; up to 31 floats behind the last are written too.
+    /// <paramref name="column"/> is a multiple of 4.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization), SkipLocalsInit]
+    public void Row(uint row, uint column, int count, float* factors)
+    {
+        ulong* words = stackalloc ulong[4 * Philox.Count];
+        for (int j = 0; j < count; j += 4 * Philox.Count)
+        {
+            Philox.Eight((column + (uint)j) / 4, 1, row, 0, _stream, 0, _seed, words);
+            float* block = factors + j;
+            for (int i = 0; i < Philox.Count; i += 4, block += 16)
+            {
+                Vector128<uint> a = Four(words + i), b = Four(words + 8 + i), c = Four(words + 16 + i), d = Four(words + 24 + i);
+                for (int lane = 0; lane < 4; lane++)
+                    Vector128.Create(a.GetElement(lane), b.GetElement(lane), c.GetElement(lane), d.GetElement(lane)).AsSingle().Store(block + (4 * lane));
+            }
+        }
+    }
+
+    /// <summary>
+    /// factors[c * stride + i] = the factor of (row + i, column + c) for c &lt; 4 and i &lt; count: four columns of the mask, lying. Up to 7 floats behind
+    /// the last of each are written too. <paramref name="column"/> is a multiple of 4.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization), SkipLocalsInit]
+    public void FourColumns(uint row, int count, uint column, float* factors, nint stride)
+    {
+        ulong* words = stackalloc ulong[4 * Philox.Count];
+        for (int i = 0; i < count; i += Philox.Count)
+        {
+            Philox.Eight(column / 4, 0, row + (uint)i, 1, _stream, 0, _seed, words);
+            for (int c = 0; c < 4; c++)
+            {
+                Four(words + (c * Philox.Count)).AsSingle().Store(factors + (c * stride) + i);
+                Four(words + (c * Philox.Count) + 4).AsSingle().Store(factors + (c * stride) + i + 4);
+            }
+        }
+    }
+
+    // The factors, as bits, of four words that lie in 64-bit lanes.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private Vector128<uint> Four(ulong* words)
+    {
+        Vector128<uint> four = Vector128.Narrow(Vector128.Load(words), Vector128.Load(words + 2));
+        return Vector128.GreaterThanOrEqual(four, Vector128.Create(_threshold)) & Vector128.Create(_keepBits);
+    }
+}
