@@ -201,6 +201,16 @@ public sealed class CommandTests : CommandFolder
     }
 
     [Fact]
+    public void The_memory_that_info_tells_is_near_what_embedding_takes()
+    {
+        CliRun.Succeeds("init", "--corpus", Texts, "--output", In("wide"), "--layers", "3", "--hidden-size", "256", "--heads", "4", "--min-frequency", "1");
+        using Embedder embedder = Embedder.Load(In("wide"), new EmbedderOptions { Compute = new ComputeOptions { Threads = 2 } });
+        embedder.EmbedPassages([.. Enumerable.Repeat(string.Join(' ', Enumerable.Repeat("the cat sat on the mat", 100)), 8)]);
+        long told = BgeMetal.Checkpoints.ModelInfo.Load(In("wide")).EmbeddingBytes(batchTokens: 384, threads: 2);
+        Assert.InRange(told / (double)embedder.ReservedBytes, 0.7, 1.4);
+    }
+
+    [Fact]
     public void Init_makes_a_model_that_embeds_and_the_same_one_for_the_same_seed()
     {
         string[] init = ["init", "--corpus", Texts, "--vocab-size", "60", "--layers", "1", "--hidden-size", "16", "--heads", "2", "--max-positions", "32", "--min-frequency", "1", "--output"];

@@ -92,6 +92,7 @@ public sealed class ProcessTests : CommandFolder
     {
         ProcessStartInfo start = new("dotnet", [ProgramPath, .. arguments]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment["HF_HUB_CACHE"] = Path.Combine(Path.GetTempPath(), "bgemetal-no-cache");
+        start.Environment["HF_HUB_OFFLINE"] = "0";
         foreach ((string name, string value) in environment) start.Environment[name] = value;
         return Process.Start(start)!;
     }
