@@ -83,11 +83,10 @@ public static unsafe class AttentionTraining
             int head = part % NumHeads, sequence = part / NumHeads;
             int firstQuery = CuSeqlensQ[sequence], queries = CuSeqlensQ[sequence + 1] - firstQuery;
             int firstKey = CuSeqlensK[sequence], keys = CuSeqlensK[sequence + 1] - firstKey;
-            float* output = Output + (firstQuery * StrideO) + (head * HeadDim);
             float* log = LogSumExp + ((nint)head * TotalQueries) + firstQuery;
             if (keys == 0)
             {
-                for (int i = 0; i < queries; i++) new Span<float>(output + (i * StrideO), HeadDim).Clear();
+                for (int i = 0; i < queries; i++) new Span<float>(Output + ((firstQuery + i) * StrideO) + (head * HeadDim), HeadDim).Clear();
                 new Span<float>(log, queries).Fill(float.NegativeInfinity);
                 return;
             }
@@ -106,9 +105,8 @@ public static unsafe class AttentionTraining
                 int count = Math.Min(block, keys - key);
                 Pack(in work, firstKey + key, count, head);
                 for (int row = 0; row < queries; row += Tiles.MaxRows)
-                    Strip(in work, firstQuery + row, Math.Min(Tiles.MaxRows, queries - row), key, count, head, max + row, sum + row);
+                    Strip(in work, firstQuery + row, Math.Min(Tiles.MaxRows, queries - row), key, count, head, key + count == keys, max + row, sum + row);
             }
-            SoftmaxStrip.Divide(output, StrideO, queries, HeadDim, sum);
             for (int i = 0; i < queries; i++) log[i] = (max[i] * Scale) + MathF.Log(sum[i]);
         }
 
@@ -123,7 +121,7 @@ public static unsafe class AttentionTraining
                     work.ValuePanels + ((nint)p * count * Tiles.Columns));
         }
 
-        private readonly void Strip(in Workspace work, int query, int rows, int key, int count, int head, float* max, float* sum)
+        private readonly void Strip(in Workspace work, int query, int rows, int key, int count, int head, bool last, float* max, float* sum)
         {
             float* zero = stackalloc float[Tiles.Columns];
             float* shrink = stackalloc float[Tiles.MaxRows];
@@ -138,7 +136,7 @@ public static unsafe class AttentionTraining
             for (int p = 0; p < work.Panels; p++)
                 Tiles.Multiply(rows, work.Scores, work.Stride, work.ValuePanels + ((nint)p * count * Tiles.Columns), Tiles.Columns, count,
                     work.Partial + (p * Tiles.Columns), work.StridePartial, zero);
-            SoftmaxStrip.Merge(work.Partial, work.StridePartial, rows, HeadDim, key == 0, shrink, Output + (query * StrideO) + (head * HeadDim), StrideO);
+            SoftmaxStrip.Merge(work.Partial, work.StridePartial, rows, HeadDim, key == 0, last, shrink, sum, Output + (query * StrideO) + (head * HeadDim), StrideO);
         }
     }
 
