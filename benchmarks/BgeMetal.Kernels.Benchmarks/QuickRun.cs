@@ -103,9 +103,16 @@ internal static class QuickRun
         Console.WriteLine($"{item.Op,-15} {item.Shape,-32} best {best * 1e6,10:f1} us  median {times[times.Count / 2] * 1e6,10:f1} us {rate}");
         return new KernelRow
         {
-            Op = item.Op, Shape = item.Shape, Mode = $"forward, {team.Threads} thread(s)", P20 = Microseconds(0.2), P50 = Microseconds(0.5), P80 = Microseconds(0.8),
-            GigabytesPerSecond = Math.Round(item.Bytes / best / 1e9, 2), TeraflopsPerSecond = Math.Round(item.Flops / best / 1e12, 4),
-            RooflinePercent = item.Flops > 0 ? Math.Round(100 * item.Flops / best / peak, 1) : 0, PeakBytes = NativeBuffer.AllocatedBytes,
+            Op = item.Op,
+            Shape = item.Shape,
+            Mode = $"forward, {team.Threads} thread(s)",
+            P20 = Microseconds(0.2),
+            P50 = Microseconds(0.5),
+            P80 = Microseconds(0.8),
+            GigabytesPerSecond = Math.Round(item.Bytes / best / 1e9, 2),
+            TeraflopsPerSecond = Math.Round(item.Flops / best / 1e12, 4),
+            RooflinePercent = item.Flops > 0 ? Math.Round(100 * item.Flops / best / peak, 1) : 0,
+            PeakBytes = NativeBuffer.AllocatedBytes,
         };
 
         double Microseconds(double quantile) => Math.Round(times[(int)(quantile * (times.Count - 1))] * 1e6, 2);

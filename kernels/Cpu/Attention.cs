@@ -49,8 +49,21 @@ public static unsafe class Attention
         ArgumentOutOfRangeException.ThrowIfLessThan(ldo, width);
         AttentionJob job = new()
         {
-            Q = q, StrideQ = ldq, K = k, StrideK = ldk, V = v, StrideV = ldv, CuSeqlensQ = cuSeqlensQ, CuSeqlensK = cuSeqlensK, NumHeads = numHeads,
-            HeadDim = headDim, Factor = scale * VectorMath.Log2E, Scale = scale, Output = output, StrideO = ldo, LogSumExp = logSumExp,
+            Q = q,
+            StrideQ = ldq,
+            K = k,
+            StrideK = ldk,
+            V = v,
+            StrideV = ldv,
+            CuSeqlensQ = cuSeqlensQ,
+            CuSeqlensK = cuSeqlensK,
+            NumHeads = numHeads,
+            HeadDim = headDim,
+            Factor = scale * VectorMath.Log2E,
+            Scale = scale,
+            Output = output,
+            StrideO = ldo,
+            LogSumExp = logSumExp,
             TotalQueries = sequences == 0 ? 0 : cuSeqlensQ[sequences],
         };
         job.Chunks = ChunksOf(cuSeqlensQ, sequences, numHeads, team.Threads);

@@ -64,8 +64,20 @@ public static unsafe class Embedding
         ArgumentOutOfRangeException.ThrowIfLessThan(ldy, hidden);
         EmbeddingJob job = new()
         {
-            TokenIds = tokenIds, PositionIds = positionIds, TokenTypeIds = tokenTypeIds, Tokens = tokens, Word = word, Position = position, Type = type,
-            Hidden = hidden, Gamma = gamma, Beta = beta, Epsilon = epsilon, Y = y, StrideY = ldy, RowsAPart = Math.Max(1, FloatsAPart / hidden),
+            TokenIds = tokenIds,
+            PositionIds = positionIds,
+            TokenTypeIds = tokenTypeIds,
+            Tokens = tokens,
+            Word = word,
+            Position = position,
+            Type = type,
+            Hidden = hidden,
+            Gamma = gamma,
+            Beta = beta,
+            Epsilon = epsilon,
+            Y = y,
+            StrideY = ldy,
+            RowsAPart = Math.Max(1, FloatsAPart / hidden),
         };
         team.Run(ref job, (tokens + job.RowsAPart - 1) / job.RowsAPart);
     }

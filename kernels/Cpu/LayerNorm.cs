@@ -69,8 +69,21 @@ public static unsafe class LayerNorm
         ArgumentOutOfRangeException.ThrowIfLessThan(ldy, hidden);
         NormJob job = new()
         {
-            X = x, StrideX = ldx, Residual = residual, StrideResidual = ldResidual, Rows = rows, Hidden = hidden, Gamma = gamma, Beta = beta,
-            Epsilon = epsilon, Sum = sum, StrideSum = ldSum, Y = y, StrideY = ldy, Mean = mean, Rstd = rstd,
+            X = x,
+            StrideX = ldx,
+            Residual = residual,
+            StrideResidual = ldResidual,
+            Rows = rows,
+            Hidden = hidden,
+            Gamma = gamma,
+            Beta = beta,
+            Epsilon = epsilon,
+            Sum = sum,
+            StrideSum = ldSum,
+            Y = y,
+            StrideY = ldy,
+            Mean = mean,
+            Rstd = rstd,
             RowsAPart = Math.Max(1, FloatsAPart / hidden),
         };
         team.Run(ref job, (rows + job.RowsAPart - 1) / job.RowsAPart);

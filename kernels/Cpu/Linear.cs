@@ -64,8 +64,18 @@ public static unsafe class Linear
         if (m == 0) return;
         LinearJob job = new()
         {
-            X = x, StrideX = ldx, M = m, K = k, Packed = packed, Bias = bias, N = n,
-            Epilogue = epilogue, Residual = residual, StrideResidual = ldResidual, Y = y, StrideY = ldy,
+            X = x,
+            StrideX = ldx,
+            M = m,
+            K = k,
+            Packed = packed,
+            Bias = bias,
+            N = n,
+            Epilogue = epilogue,
+            Residual = residual,
+            StrideResidual = ldResidual,
+            Y = y,
+            StrideY = ldy,
         };
         job.Divide(team.Threads);
         team.Run(ref job, job.RowParts * job.PanelParts);

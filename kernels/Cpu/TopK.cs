@@ -102,8 +102,18 @@ public sealed unsafe class TopK : IDisposable
         chunk = Math.Max(chunk, (count / int.MaxValue) + 1);
         SearchJob job = new()
         {
-            Heaps = _heaps, Queries = _rows, Norms = _norms, Panels = _panels, M = _m, Dim = _dim, Corpus = rows, StrideC = ldc, Count = count,
-            Base = baseIndex, Chunk = chunk, ErrorFactor = InnerProducts.ErrorFactor(_dim),
+            Heaps = _heaps,
+            Queries = _rows,
+            Norms = _norms,
+            Panels = _panels,
+            M = _m,
+            Dim = _dim,
+            Corpus = rows,
+            StrideC = ldc,
+            Count = count,
+            Base = baseIndex,
+            Chunk = chunk,
+            ErrorFactor = InnerProducts.ErrorFactor(_dim),
         };
         _team.Run(ref job, (int)((count + chunk - 1) / chunk));
     }

@@ -24,7 +24,7 @@ internal static unsafe class Tiles
 
     /// <summary>The number of rows to compute next when <paramref name="remaining"/> (at least 1) rows are left: 1..<see cref="MaxRows"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static int Next(int remaining) => 
+    public static int Next(int remaining) =>
         remaining >= 24 ? MaxRows : VectorUnit.Width == VectorWidth.Bits512 ? NextRows[remaining] : NextRowsNarrow[remaining];
 
     /// <summary>

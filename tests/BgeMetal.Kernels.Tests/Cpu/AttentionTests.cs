@@ -67,7 +67,9 @@ public sealed unsafe class AttentionTests
             int at = row * packed.Width, count = lengths[b] * packed.Width;
             Problem alone = new(2, 32, [lengths[b]], [lengths[b]], 0.3, seed: 0)
             {
-                Q = packed.Q.AsSpan(at, count).ToArray(), K = packed.K.AsSpan(at, count).ToArray(), V = packed.V.AsSpan(at, count).ToArray(),
+                Q = packed.Q.AsSpan(at, count).ToArray(),
+                K = packed.K.AsSpan(at, count).ToArray(),
+                V = packed.V.AsSpan(at, count).ToArray(),
             };
             Tolerance.AssertBitEqual(alone.Run(WorkerTeam.Single).Output, all.AsSpan(at, count), $"{width}, sequence {b}");
         }
