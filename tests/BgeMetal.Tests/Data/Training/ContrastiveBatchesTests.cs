@@ -96,8 +96,15 @@ public sealed class ContrastiveBatchesTests : IDisposable
             """{"query":{"input_ids":[9,9,9]},"pos":[{"input_ids":[8]}],"neg":["fish"]}""");
         ContrastiveOptions options = new()
         {
-            BatchSize = 3, GroupSize = 2, Shuffle = false, QueryMaxLength = 8, PassageMaxLength = 5, VocabularySize = 12,
-            QueryInstruction = "find", QueryFormat = InstructionFormat.Parse("{}: {}"), PassageInstruction = "a ",
+            BatchSize = 3,
+            GroupSize = 2,
+            Shuffle = false,
+            QueryMaxLength = 8,
+            PassageMaxLength = 5,
+            VocabularySize = 12,
+            QueryInstruction = "find",
+            QueryFormat = InstructionFormat.Parse("{}: {}"),
+            PassageInstruction = "a ",
         };
         using TrainingDataSet<TrainingRow> data = RowFiles.Open(options, null, path);
         ContrastiveBatch batch = new ContrastiveBatches(data, options, Tokenizer()).Build(0);
