@@ -134,10 +134,16 @@ public sealed class TokenizerInvarianceTests
             buffer.Clear();
             tokenizer.EncodeTo(text, 512, ref buffer);
         }
-        for (int i = 0; i < 50; i++) Run();
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 0; i < 50; i++) Run();
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        // Unoptimised code boxes what optimised code does not, and a busy machine compiles late: warm is when the JIT is done.
+        long allocated = -1;
+        for (int attempt = 0; attempt < 200 && allocated != 0; attempt++)
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            for (int i = 0; i < 50; i++) Run();
+            allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+            if (allocated != 0) Thread.Sleep(20);
+        }
+        Assert.Equal(0, allocated);
         Assert.True(buffer.Count > 300);
     }
 
