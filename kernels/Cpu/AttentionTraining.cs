@@ -92,11 +92,11 @@ public static unsafe class AttentionTraining
             }
             int block = Math.Min((keys + Tiles.Columns - 1) / Tiles.Columns * Tiles.Columns, KeyBlock), panels = (HeadDim + Tiles.Columns - 1) / Tiles.Columns;
             nint stride = block + 16, stridePartial = panels * Tiles.Columns;
-            float* keyPanels = ThreadScratch.Floats(((nint)block * HeadDim) + (block * stridePartial) + (2 * Tiles.MaxRows * stride) + (Tiles.MaxRows * stridePartial) + (2 * queries));
+            float* keyPanels = ThreadScratch.Floats(((nint)block * HeadDim) + (block * stridePartial) + ((Tiles.MaxRows + 1) * stride) + (Tiles.MaxRows * stridePartial) + (2 * queries));
             Workspace work = new() { KeyPanels = keyPanels, ValuePanels = keyPanels + ((nint)block * HeadDim), Stride = stride, Panels = panels, StridePartial = stridePartial };
             work.Scores = work.ValuePanels + (block * stridePartial);
             work.Mask = work.Scores + (Tiles.MaxRows * stride);
-            work.Partial = work.Mask + (Tiles.MaxRows * stride);
+            work.Partial = work.Mask + stride;
             float* max = work.Partial + (Tiles.MaxRows * stridePartial), sum = max + queries;
             new Span<float>(max, queries).Fill(float.NegativeInfinity);
             new Span<float>(sum, queries).Clear();
@@ -131,8 +131,12 @@ public static unsafe class AttentionTraining
                 Tiles.Multiply(rows, q, StrideQ, work.KeyPanels + ((nint)j * HeadDim), Tiles.Columns, HeadDim, work.Scores + j, work.Stride, zero);
             SoftmaxStrip.Exponentials(work.Scores, work.Stride, rows, count, Scale * VectorMath.Log2E, max, sum, shrink);
             DropoutMask mask = new(Dropout, Seed, (uint)head);
-            for (int r = 0; r < rows; r++) mask.Row((uint)(query + r), (uint)key, count, work.Mask + (r * work.Stride));
-            AttentionWeights.Scale(work.Scores, work.Stride, work.Mask, work.Stride, rows, count);
+            for (int r = 0; r < rows; r++)
+            {
+                float* scores = work.Scores + (r * work.Stride);
+                mask.Row((uint)(query + r), (uint)key, count, work.Mask);
+                LanePairs.Row<ProductPair>(scores, work.Mask, scores, count);
+            }
             for (int p = 0; p < work.Panels; p++)
                 Tiles.Multiply(rows, work.Scores, work.Stride, work.ValuePanels + ((nint)p * count * Tiles.Columns), Tiles.Columns, count,
                     work.Partial + (p * Tiles.Columns), work.StridePartial, zero);
@@ -146,7 +150,7 @@ public static unsafe class AttentionTraining
         public float* KeyPanels;                          // [ceil(block / 32)][headDim][32]
         public float* ValuePanels;                        // [ceil(headDim / 32)][block][32]
         public float* Scores;                             // [12][Stride]
-        public float* Mask;                               // [12][Stride]
+        public float* Mask;                               // [Stride]
         public float* Partial;                            // [12][StridePartial]
         public nint Stride;
         public nint StridePartial;

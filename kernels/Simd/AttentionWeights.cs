@@ -20,17 +20,6 @@ internal static unsafe class AttentionWeights
         }
     }
 
-    /// <summary>x[r, j] *= y[r, j].</summary>
-    public static void Scale(float* x, nint stride, float* y, nint strideY, int rows, int columns)
-    {
-        switch (VectorUnit.Width)
-        {
-            case VectorWidth.Bits512: Scale<Lanes512>(x, stride, y, strideY, rows, columns); break;
-            case VectorWidth.Bits256: Scale<Lanes256>(x, stride, y, strideY, rows, columns); break;
-            default: Scale<Lanes128>(x, stride, y, strideY, rows, columns); break;
-        }
-    }
-
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Backward<T>(
         float* scores, float* gradients, float* mask, nint stride, int rows, int columns, float factor, float* log, float* delta, float scale)
@@ -52,17 +41,6 @@ internal static unsafe class AttentionWeights
                 T.Store(p * (gradient - T.Load(delta + j)) * outer, gradients + j);
                 T.Store(dropped, scores + j);
             }
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Scale<T>(float* x, nint stride, float* y, nint strideY, int rows, int columns) where T : unmanaged, ILanes<T>
-    {
-        for (int r = 0; r < rows; r++, x += stride, y += strideY)
-        {
-            int j = 0;
-            for (; j <= columns - Lanes.Count; j += Lanes.Count) T.Store(T.Load(x + j) * T.Load(y + j), x + j);
-            for (; j < columns; j++) x[j] *= y[j];
         }
     }
 }

@@ -57,6 +57,26 @@ internal static unsafe class Elementwise
         }
     }
 
+    /// <summary>y += factor * x for one row.</summary>
+    public static void AddScaled(float* y, float* x, float factor, int count)
+    {
+        switch (VectorUnit.Width)
+        {
+            case VectorWidth.Bits512: AddScaled<Lanes512>(y, x, factor, count); break;
+            case VectorWidth.Bits256: AddScaled<Lanes256>(y, x, factor, count); break;
+            default: AddScaled<Lanes128>(y, x, factor, count); break;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddScaled<T>(float* y, float* x, float factor, int count) where T : unmanaged, ILanes<T>
+    {
+        T scale = T.Create(factor);
+        int i = 0;
+        for (; i <= count - Lanes.Count; i += Lanes.Count) T.Store(T.MultiplyAdd(scale, T.Load(x + i), T.Load(y + i)), y + i);
+        for (; i < count; i++) y[i] = VectorUnit.MultiplyAdd(factor, x[i], y[i]);
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Map<TFunction, T>(float* x, nint stride, int rows, int columns)
         where TFunction : struct, ILaneFunction where T : unmanaged, ILanes<T>

@@ -37,6 +37,9 @@ internal unsafe interface ILanes<T> where T : unmanaged, ILanes<T>
     /// <summary>The magnitude of each lane.</summary>
     static abstract T Abs(T a);
 
+    /// <summary>The correctly rounded square root of each lane.</summary>
+    static abstract T SquareRoot(T a);
+
     /// <summary>Lane by lane: x &lt; y ? whenLess : otherwise. A NaN takes <paramref name="otherwise"/>.</summary>
     static abstract T SelectLess(T x, T y, T whenLess, T otherwise);
 

@@ -67,6 +67,10 @@ internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
         new(Vector128.Abs(a.A), Vector128.Abs(a.B), Vector128.Abs(a.C), Vector128.Abs(a.D));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes128 SquareRoot(Lanes128 a) =>
+        new(Vector128.Sqrt(a.A), Vector128.Sqrt(a.B), Vector128.Sqrt(a.C), Vector128.Sqrt(a.D));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes128 SelectLess(Lanes128 x, Lanes128 y, Lanes128 whenLess, Lanes128 otherwise) =>
         new(Vector128.ConditionalSelect(Vector128.LessThan(x.A, y.A), whenLess.A, otherwise.A), Vector128.ConditionalSelect(Vector128.LessThan(x.B, y.B), whenLess.B, otherwise.B), Vector128.ConditionalSelect(Vector128.LessThan(x.C, y.C), whenLess.C, otherwise.C), Vector128.ConditionalSelect(Vector128.LessThan(x.D, y.D), whenLess.D, otherwise.D));
 

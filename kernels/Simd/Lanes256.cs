@@ -63,6 +63,10 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
         new(Vector256.Abs(a.A), Vector256.Abs(a.B));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes256 SquareRoot(Lanes256 a) =>
+        new(Vector256.Sqrt(a.A), Vector256.Sqrt(a.B));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes256 SelectLess(Lanes256 x, Lanes256 y, Lanes256 whenLess, Lanes256 otherwise) =>
         new(Vector256.ConditionalSelect(Vector256.LessThan(x.A, y.A), whenLess.A, otherwise.A), Vector256.ConditionalSelect(Vector256.LessThan(x.B, y.B), whenLess.B, otherwise.B));
 

@@ -56,6 +56,10 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
         new(Vector512.Abs(a.A));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 SquareRoot(Lanes512 a) =>
+        new(Vector512.Sqrt(a.A));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes512 SelectLess(Lanes512 x, Lanes512 y, Lanes512 whenLess, Lanes512 otherwise) =>
         new(Vector512.ConditionalSelect(Vector512.LessThan(x.A, y.A), whenLess.A, otherwise.A));
 

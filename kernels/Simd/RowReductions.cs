@@ -32,6 +32,14 @@ internal static unsafe class RowReductions
         return T.Sum(a + b);
     }
 
+    /// <summary>The same in the width in use.</summary>
+    public static float Sum(float* x, int n) => VectorUnit.Width switch
+    {
+        VectorWidth.Bits512 => Sum<Lanes512>(x, n),
+        VectorWidth.Bits256 => Sum<Lanes256>(x, n),
+        _ => Sum<Lanes128>(x, n),
+    };
+
     /// <summary>The sum of (x[i] - center)^2 over 0..n.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float SquaredDeviations<T>(float* x, int n, float center) where T : unmanaged, ILanes<T>

@@ -1,7 +1,11 @@
+using BgeMetal.Kernels.Cpu;
 using BgeMetal.Kernels.Simd;
+using BgeMetal.Testing;
+using BgeMetal.Testing.Reference;
 
 namespace BgeMetal.Kernels.Tests.Cpu;
 
+/// <summary>Random words, dropout, and the activations of training.</summary>
 [Collection(CpuKernels.Name)]
 public sealed unsafe class DropoutTests
 {
@@ -42,6 +46,87 @@ public sealed unsafe class DropoutTests
             for (int i = 0; i < 29; i++)
                 Assert.True(factors[(40 * c) + i] == (float)Factor(0.3f, seed, 5, (uint)(11 + i), (uint)(8 + c)), $"{width}: column {c}, {i}");
     });
+
+    [Theory]
+    [InlineData(1, 1)]
+    [InlineData(3, 31)]
+    [InlineData(130, 65)]
+    public void Dropout_is_the_mask_times_the_input_for_any_team(int rows, int cols) => CpuKernels.AtEachWidth(width =>
+    {
+        double[] x = new RandomData(rows).Uniform(rows * cols);
+        float[] expected = [.. x.Select((v, i) => (float)v * (float)Factor(0.1f, 99, 0, (uint)(i / cols), (uint)(i % cols)))];
+        CpuKernels.AssertSameForAnyTeam(team =>
+        {
+            using PaddedMatrix a = new(x, rows, cols), y = new(rows, cols, 7);
+            Dropout.Forward(team, a.Data, a.Stride, rows, cols, 0.1f, 99, y.Data, y.Stride);
+            y.AssertPaddingUntouched();
+            Tolerance.AssertBitEqual(y.ToArray(), expected, width);
+            Dropout.Forward(team, a.Data, a.Stride, rows, cols, 0.1f, 99, a.Data, a.Stride);
+            Tolerance.AssertBitEqual(a.ToArray(), expected, $"{width}, in place");
+            return y.ToArray();
+        });
+    });
+
+    [Fact]
+    public void The_share_of_zeros_is_the_probability_and_the_mean_is_kept()
+    {
+        const int rows = 500, cols = 400;
+        using PaddedMatrix x = new([.. Enumerable.Repeat(1.0, rows * cols)], rows, cols), y = new(rows, cols);
+        foreach (float probability in new[] { 0f, 0.1f, 0.5f, 0.9f })
+        {
+            Dropout.Forward(WorkerTeam.Single, x.Data, x.Stride, rows, cols, probability, 3, y.Data, y.Stride);
+            float[] values = y.ToArray();
+            double deviation = Math.Sqrt(probability * (1 - probability) / values.Length);
+            Assert.Equal(probability, values.Count(v => v == 0) / (double)values.Length, (5 * deviation) + 1e-12);
+            Assert.Equal(1, values.Average(), (5 * deviation / (1 - probability)) + 1e-6);
+        }
+    }
+
+    [Fact]
+    public void A_probability_that_leaves_nothing_is_refused()
+    {
+        using PaddedMatrix x = new(2, 2);
+        foreach (float probability in new[] { 1f, -0.1f, float.NaN })
+            Assert.Throws<ArgumentOutOfRangeException>(() => Dropout.Forward(WorkerTeam.Single, x.Data, x.Stride, 2, 2, probability, 1, x.Data, x.Stride));
+    }
+
+    [Theory]
+    [InlineData(1, 1)]
+    [InlineData(5, 33)]
+    [InlineData(300, 130)]
+    public void Activations_and_their_gradients_agree_with_the_oracle(int rows, int cols) => CpuKernels.AtEachWidth(width =>
+    {
+        RandomData data = new(cols);
+        double[] x = data.Uniform(rows * cols, 4), dy = data.Uniform(rows * cols);
+        double[] tanh = [.. x.Select(v => (double)(float)Math.Tanh(v))];
+        CpuKernels.AssertSameForAnyTeam(team =>
+        {
+            using PaddedMatrix a = new(x, rows, cols), t = new(tanh, rows, cols), gradient = new(dy, rows, cols);
+            using PaddedMatrix y = new(rows, cols, 3), dx = new(rows, cols, 7), slope = new(rows, cols, 9);
+            Gelu.Forward(team, a.Data, a.Stride, rows, cols, y.Data, y.Stride);
+            Gelu.Backward(team, a.Data, a.Stride, gradient.Data, gradient.Stride, rows, cols, dx.Data, dx.Stride);
+            TanhGradient.Backward(team, t.Data, t.Stride, gradient.Data, gradient.Stride, rows, cols, slope.Data, slope.Stride);
+            foreach (PaddedMatrix result in new[] { y, dx, slope }) result.AssertPaddingUntouched();
+            Assert.True(Tolerance.MaxError(y.ToArray(), [.. x.Select(ActivationReference.Gelu)]) <= 1e-6, $"{width}: gelu");
+            Assert.True(Tolerance.MaxError(dx.ToArray(), [.. x.Zip(dy, (v, d) => ActivationReference.GeluDerivative(v) * d)]) <= 2e-6, $"{width}: its gradient");
+            Assert.True(Tolerance.MaxError(slope.ToArray(), [.. tanh.Zip(dy, (v, d) => (1 - (v * v)) * d)]) <= 3e-7, $"{width}: tanh");
+            return [.. y.ToArray(), .. dx.ToArray(), .. slope.ToArray()];
+        });
+    });
+
+    [Fact]
+    public void Calls_allocate_no_managed_memory()
+    {
+        using PaddedMatrix x = new(new RandomData(1).Uniform(40 * 64), 40, 64), y = new(40, 64);
+        using WorkerTeam team = new(2);
+        Assert.Equal(0, CpuKernels.ManagedBytes(() =>
+        {
+            Dropout.Forward(team, x.Data, x.Stride, 40, 64, 0.1f, 99, y.Data, y.Stride);
+            Gelu.Forward(team, x.Data, x.Stride, 40, 64, y.Data, y.Stride);
+            Gelu.Backward(team, x.Data, x.Stride, x.Data, x.Stride, 40, 64, y.Data, y.Stride);
+            TanhGradient.Backward(team, x.Data, x.Stride, x.Data, x.Stride, 40, 64, y.Data, y.Stride);
+        }));
+    }
 
     /// <summary>A mask's factor by its definition, one element at a time.</summary>
     internal static double Factor(float probability, ulong seed, uint stream, uint row, uint column, uint site = 0) =>

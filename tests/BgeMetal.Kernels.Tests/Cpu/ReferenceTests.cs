@@ -94,6 +94,32 @@ public sealed class ReferenceTests
     }
 
     [Fact]
+    public void InfoNce_and_masked_language_modelling()
+    {
+        const int dim = 3;
+        double[] x = _data.Uniform(4 * dim), y = _data.Uniform(5 * dim), bias = _data.Uniform(5);
+        int[] targets = [0, 4, -100, 2];
+        (double[] dx, double[] dy, double[] dbias) = InfoNceReference.Backward(x, y, bias, dim, 0.5, targets);
+        double Loss() => InfoNceReference.Forward(x, y, bias, dim, 0.5, targets).Loss;
+        GradCheck.Check("dx", x, dx, Loss);
+        GradCheck.Check("dy", y, dy, Loss);
+        GradCheck.Check("dbias", bias, dbias, Loss);
+    }
+
+    [Fact]
+    public void Cross_entropies_of_scores()
+    {
+        const int rows = 3, columns = 6, group = 2;
+        double[] scores = _data.Uniform(rows * columns, 2), targets = [.. _data.Uniform(rows * group).Select(Math.Abs)];
+        int[] first = [0, 2, 4];
+        GradCheck.Check("hard", scores, CrossEntropyReference.Hard(scores, columns, [1, -1, 5]).Gradient, () => CrossEntropyReference.Hard(scores, columns, [1, -1, 5]).Loss);
+        GradCheck.Check("soft", scores, CrossEntropyReference.Soft(scores, columns, targets, group, first).Gradient,
+            () => CrossEntropyReference.Soft(scores, columns, targets, group, first).Loss);
+        GradCheck.Check("staircase", scores, CrossEntropyReference.Staircase(scores, columns, targets, group).Gradient,
+            () => CrossEntropyReference.Staircase(scores, columns, targets, group).Loss);
+    }
+
+    [Fact]
     public void A_wrong_gradient_is_noticed()
     {
         double[] x = [1, 2];

@@ -23,6 +23,19 @@ public sealed unsafe class VectorMathTests
     });
 
     [Fact]
+    public void The_derivative_of_gelu_is_within_two_millionths_everywhere() => CpuKernels.AtEachWidth(width =>
+    {
+        float[] x = [.. Grid(-14, 14, 100_003), -1e6f, 1e6f, float.NegativeInfinity, float.PositiveInfinity];
+        float[] slope = Pair<GeluGradientPair>(x, [.. x.Select(_ => 1f)]);
+        for (int i = 0; i < x.Length; i++)
+        {
+            double error = Math.Abs(slope[i] - (float.Abs(x[i]) > 100 ? x[i] > 0 ? 1 : 0 : ActivationReference.GeluDerivative(x[i])));
+            Assert.True(error <= 2e-6, $"{width}: gelu'({x[i]:g9}) = {slope[i]:g9}, off by {error:g3}");
+        }
+        Assert.True(float.IsNaN(Pair<GeluGradientPair>([float.NaN], [1f])[0]));
+    });
+
+    [Fact]
     public void Tanh_has_a_small_relative_error_everywhere() => CpuKernels.AtEachWidth(width =>
     {
         float[] x = [.. Grid(-20, 20, 100_003), .. Grid(-1e-3, 1e-3, 10_001), 1e-30f, -1e-30f];
@@ -66,6 +79,13 @@ public sealed unsafe class VectorMathTests
         float[] y = [.. x];
         fixed (float* p = y) Elementwise.Apply<TFunction>(p, y.Length, 1, y.Length);
         return y;
+    }
+
+    private static float[] Pair<TFunction>(float[] x, float[] y) where TFunction : struct, ILanePair
+    {
+        float[] z = new float[x.Length];
+        fixed (float* a = x, b = y, c = z) LanePairs.Row<TFunction>(a, b, c, z.Length);
+        return z;
     }
 
     private static float[] Grid(double from, double to, int count) =>
