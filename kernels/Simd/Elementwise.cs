@@ -57,6 +57,17 @@ internal static unsafe class Elementwise
         }
     }
 
+    /// <summary>x *= factor for one row.</summary>
+    public static void Scale(float* x, float factor, int count)
+    {
+        switch (VectorUnit.Width)
+        {
+            case VectorWidth.Bits512: Scale<Lanes512>(x, factor, count); break;
+            case VectorWidth.Bits256: Scale<Lanes256>(x, factor, count); break;
+            default: Scale<Lanes128>(x, factor, count); break;
+        }
+    }
+
     /// <summary>y += factor * x for one row.</summary>
     public static void AddScaled(float* y, float* x, float factor, int count)
     {
@@ -66,6 +77,15 @@ internal static unsafe class Elementwise
             case VectorWidth.Bits256: AddScaled<Lanes256>(y, x, factor, count); break;
             default: AddScaled<Lanes128>(y, x, factor, count); break;
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Scale<T>(float* x, float factor, int count) where T : unmanaged, ILanes<T>
+    {
+        T scale = T.Create(factor);
+        int i = 0;
+        for (; i <= count - Lanes.Count; i += Lanes.Count) T.Store(T.Load(x + i) * scale, x + i);
+        for (; i < count; i++) x[i] *= factor;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
