@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.RegularExpressions;
@@ -13,13 +14,13 @@ internal static partial class Ptxas
 {
     private static readonly string? s_path = Find();
 
-    /// <summary>Skips the calling test, with the reason, where there is no ptxas with cuobjdump or nvdisasm beside it.</summary>
-    public static void RequireOrSkip() => Assert.SkipUnless(s_path is not null, "no ptxas: set PTXAS, or put a CUDA toolkit's bin (ptxas and nvdisasm) on the PATH");
+    /// <summary>Skips the calling test, with the reason, where there is no ptxas.</summary>
+    public static void RequireOrSkip() => Assert.SkipUnless(s_path is not null, "no ptxas: set PTXAS, or put a CUDA toolkit's bin on the PATH");
 
     /// <summary>The assembler's release, for example 12.4: its numbers change from release to release.</summary>
     public static string Release { get; } = s_path is null ? "" : ReleaseNumber().Match(Run(s_path, "--version")).Groups[1].Value;
 
-    /// <summary>Assembles <paramref name="ptx"/> for <paramref name="target"/> and disassembles the result.</summary>
+    /// <summary>Assembles <paramref name="ptx"/> for <paramref name="target"/> and counts the result's instructions.</summary>
     /// <exception cref="InvalidOperationException">ptxas refused the text; the message holds its output.</exception>
     public static AssembledKernel Assemble(string ptx, string target)
     {
@@ -29,15 +30,37 @@ internal static partial class Ptxas
             string source = Path.Combine(folder.FullName, "kernel.ptx"), cubin = Path.Combine(folder.FullName, "kernel.cubin");
             File.WriteAllText(source, ptx);
             string report = Run(s_path!, "-v", $"-arch={target}", source, "-o", cubin);
-            string code = Run(Path.Combine(Path.GetDirectoryName(s_path!)!, "nvdisasm"), "-c", cubin);
+            (int instructions, int tensorCore) = CountInstructions(File.ReadAllBytes(cubin));
             string[] warnings = [.. report.Split('\n').Where(l => l.Contains("warning", StringComparison.OrdinalIgnoreCase) || l.Contains("C75", StringComparison.Ordinal))];
             return new AssembledKernel(Number(report, Registers()), Number(report, Stack()), Number(report, SpillStores()) + Number(report, SpillLoads()),
-                Number(report, Shared()), TensorCore().Count(code), Instruction().Count(code), string.Join('\n', warnings));
+                Number(report, Shared()), tensorCore, instructions, string.Join('\n', warnings));
         }
         finally
         {
             folder.Delete(recursive: true);
         }
+    }
+
+    // Reads the code sections of the ELF file: from compute capability 7.0 on an instruction is 16 bytes, with its opcode in the lowest 12 bits.
+    private static (int Instructions, int TensorCore) CountInstructions(ReadOnlySpan<byte> elf)
+    {
+        const int noOperation = 0x918, matrixMultiply = 0x23c, headerBytes = 64;
+        int sections = (int)BinaryPrimitives.ReadInt64LittleEndian(elf[0x28..]), count = BinaryPrimitives.ReadUInt16LittleEndian(elf[0x3C..]);
+        ReadOnlySpan<byte> nameSection = elf[(sections + (BinaryPrimitives.ReadUInt16LittleEndian(elf[0x3E..]) * headerBytes))..];
+        int names = (int)BinaryPrimitives.ReadInt64LittleEndian(nameSection[24..]), instructions = 0, tensorCore = 0;
+        for (int i = 0; i < count; i++)
+        {
+            ReadOnlySpan<byte> header = elf[(sections + (i * headerBytes))..];
+            if (!elf[(names + BinaryPrimitives.ReadInt32LittleEndian(header))..].StartsWith(".text."u8)) continue;
+            ReadOnlySpan<byte> code = elf.Slice((int)BinaryPrimitives.ReadInt64LittleEndian(header[24..]), (int)BinaryPrimitives.ReadInt64LittleEndian(header[32..]));
+            for (; code.Length >= 16; code = code[16..])
+            {
+                int opcode = BinaryPrimitives.ReadUInt16LittleEndian(code) & 0xFFF;
+                if (opcode != noOperation) instructions++;
+                if (opcode == matrixMultiply) tensorCore++;
+            }
+        }
+        return (instructions, tensorCore);
     }
 
     private static int Number(string report, Regex pattern)
@@ -83,10 +106,4 @@ internal static partial class Ptxas
 
     [GeneratedRegex(@"(\d+) bytes smem")]
     private static partial Regex Shared();
-
-    [GeneratedRegex(@"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?HMMA", RegexOptions.Multiline)]
-    private static partial Regex TensorCore();
-
-    [GeneratedRegex(@"^\s*/\*[0-9a-f]{4,}\*/\s+(?!NOP)", RegexOptions.Multiline)]
-    private static partial Regex Instruction();
 }

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using BgeMetal.Kernels.Runtime;
 
@@ -16,7 +15,7 @@ public sealed unsafe class StubDriver : IDisposable
         Path = System.IO.Path.Combine(_folder.FullName, "libstubcuda.so");
         try
         {
-            ProcessStartInfo start = new("gcc", ["-shared", "-fPIC", "-O1", "-w", "-o", Path, System.IO.Path.Combine(ThisFolder(), "stub_driver.c")])
+            ProcessStartInfo start = new("gcc", ["-shared", "-fPIC", "-O1", "-w", "-o", Path, System.IO.Path.Combine(AppContext.BaseDirectory, "Cuda", "stub_driver.c")])
             {
                 RedirectStandardError = true,
             };
@@ -67,8 +66,6 @@ public sealed unsafe class StubDriver : IDisposable
     }
 
     private nint Export(string name) => NativeLibrary.GetExport(_library, name);
-
-    private static string ThisFolder([CallerFilePath] string path = "") => System.IO.Path.GetDirectoryName(path)!;
 }
 
 [CollectionDefinition("stub driver")]

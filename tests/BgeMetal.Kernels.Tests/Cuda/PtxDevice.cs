@@ -1,0 +1,202 @@
+using System.Buffers.Binary;
+using System.Runtime.InteropServices;
+using BgeMetal.Kernels.Runtime;
+
+namespace BgeMetal.Kernels.Tests.Cuda;
+
+/// <summary>
+/// Runs the very text that a GPU would be given, instruction by instruction, in host memory. What the intrinsics write is thereby checked against
+/// what their C# bodies do: the emulated device runs the bodies, this one the text. Threads of a warp advance by themselves and meet at shuffles,
+/// matrix loads and matrix products; those of a block at barriers.
+/// </summary>
+public sealed unsafe class PtxDevice : KernelDevice
+{
+    private readonly Dictionary<KernelDescriptor, PtxProgram> _programs = [];
+    private readonly PtxCompiler _compiler = new();
+
+    public override string Name => "interpreted PTX";
+
+    public override int MultiProcessors => 4;
+
+    public override int SharedMemoryPerBlock => 227 * 1024;
+
+    public override DeviceMemory Allocate(long sizeBytes) => new(this, (long)NativeMemory.AlignedAlloc((nuint)Math.Max(sizeBytes, 1), 256), sizeBytes);
+
+    public override PinnedMemory AllocatePinned(long sizeBytes) => new(this, (nint)NativeMemory.AlignedAlloc((nuint)Math.Max(sizeBytes, 1), 256), sizeBytes);
+
+    public override void CopyToDevice(nint host, long device, long sizeBytes) => Buffer.MemoryCopy((void*)host, (void*)device, sizeBytes, sizeBytes);
+
+    public override void CopyToHost(long device, nint host, long sizeBytes) => Buffer.MemoryCopy((void*)device, (void*)host, sizeBytes, sizeBytes);
+
+    public override void Copy(long source, long target, long sizeBytes) => Buffer.MemoryCopy((void*)source, (void*)target, sizeBytes, sizeBytes);
+
+    public override void Fill(long device, byte value, long sizeBytes) => NativeMemory.Fill((void*)device, (nuint)sizeBytes, value);
+
+    public override void Synchronize()
+    {
+    }
+
+    internal override void Free(DeviceMemory memory) => NativeMemory.AlignedFree((void*)memory.Address);
+
+    internal override void Free(PinnedMemory memory) => NativeMemory.AlignedFree((void*)memory.Address);
+
+    private protected override void LaunchCore<TArguments>(Action<TArguments> kernel, KernelDescriptor descriptor, GridSize grid, ref TArguments arguments)
+    {
+        if (!_programs.TryGetValue(descriptor, out PtxProgram? program))
+            _programs.Add(descriptor, program = PtxProgram.Parse(_compiler.Compile(descriptor, "sm_90")));
+        byte[] bytes = MemoryMarshal.AsBytes(new ReadOnlySpan<TArguments>(in arguments)).ToArray();
+        for (int z = 0; z < grid.Z; z++)
+            for (int y = 0; y < grid.Y; y++)
+                for (int x = 0; x < grid.X; x++)
+                    RunBlock(program, new PtxBlock(bytes, descriptor.SharedBytes, (grid.X, grid.Y, grid.Z), (x, y, z), descriptor.Threads), descriptor.Threads);
+    }
+
+    protected override void Dispose(bool disposing) => _compiler.Dispose();
+
+    private static void RunBlock(PtxProgram program, PtxBlock block, int count)
+    {
+        PtxThread[] threads = new PtxThread[count];
+        for (int i = 0; i < count; i++) threads[i] = new PtxThread(block, i, program.Slots);
+        while (!Array.TrueForAll(threads, t => t.Exited))
+        {
+            bool progress = false;
+            for (int w = 0; w < count; w += 32) progress |= RunWarp(program, threads.AsSpan(w, 32));
+            if (progress) continue;
+            // Nobody can go on alone: all that are left must stand at the same barrier.
+            int position = threads.First(t => !t.Exited).Position;
+            if (program.Code[position].Flow != PtxFlow.Barrier || threads.Any(t => t.Exited || t.Position != position))
+                throw new InvalidOperationException($"threads wait for each other at '{program.Code[position].Text}'");
+            foreach (PtxThread thread in threads) thread.Position++;
+        }
+    }
+
+    private static bool RunWarp(PtxProgram program, Span<PtxThread> lanes)
+    {
+        bool progress = false;
+        while (true)
+        {
+            foreach (PtxThread lane in lanes) progress |= RunAlone(program, lane);
+            if (lanes[0].Exited) return progress;
+            PtxInstruction instruction = program.Code[lanes[0].Position];
+            if (instruction.Flow == PtxFlow.Barrier) return progress;
+            foreach (PtxThread lane in lanes)
+                if (lane.Exited || lane.Position != lanes[0].Position) throw new InvalidOperationException($"a warp is not whole at '{instruction.Text}'");
+            Together(instruction, lanes);
+            foreach (PtxThread lane in lanes) lane.Position++;
+            progress = true;
+        }
+    }
+
+    private static bool RunAlone(PtxProgram program, PtxThread thread)
+    {
+        bool progress = false;
+        while (!thread.Exited)
+        {
+            PtxInstruction instruction = program.Code[thread.Position];
+            if (instruction.Flow > PtxFlow.Return) return progress;
+            progress = true;
+            bool passes = thread.Passes(instruction);
+            if (passes && instruction.Flow == PtxFlow.Branch)
+            {
+                thread.Position = instruction.Target;
+                continue;
+            }
+            thread.Exited = passes && instruction.Flow == PtxFlow.Return;
+            if (passes && instruction.Flow == PtxFlow.Next) thread.Execute(instruction);
+            thread.Position++;
+        }
+        return progress;
+    }
+
+    private static void Together(PtxInstruction instruction, Span<PtxThread> lanes)
+    {
+        PtxOperand[] o = instruction.Operands;
+        switch (instruction.Flow)
+        {
+            case PtxFlow.Shuffle:
+                ulong[] values = new ulong[32];
+                for (int i = 0; i < 32; i++) values[i] = lanes[i].Read(o[1]);
+                for (int i = 0; i < 32; i++) lanes[i][o[0].Slot] = values[i ^ (int)o[2].Immediate];
+                break;
+            case PtxFlow.LoadMatrix:
+                LoadMatrices(o, instruction.Operation.Contains("trans"), lanes);
+                break;
+            default:
+                Multiply(o, instruction.Operation.Contains("bf16"), lanes);
+                break;
+        }
+    }
+
+    // Lane 8 q + r supplies row r of matrix q; lane l receives row l / 4, columns 2 (l % 4) and the next, or the transpose's.
+    private static void LoadMatrices(PtxOperand[] o, bool transposed, Span<PtxThread> lanes)
+    {
+        for (int q = 0; q < 4; q++)
+        {
+            ushort[,] matrix = new ushort[8, 8];
+            for (int r = 0; r < 8; r++)
+                for (int c = 0; c < 8; c++)
+                    matrix[r, c] = BinaryPrimitives.ReadUInt16LittleEndian(lanes[(8 * q) + r].SharedBytes(o[1], 16)[(2 * c)..]);
+            for (int l = 0; l < 32; l++)
+            {
+                int row = l / 4, column = 2 * (l % 4);
+                uint low = transposed ? matrix[column, row] : matrix[row, column], high = transposed ? matrix[column + 1, row] : matrix[row, column + 1];
+                lanes[l][o[0].Vector![q].Slot] = low | (high << 16);
+            }
+        }
+    }
+
+    // The fragments of mma.m16n8k16 as the PTX manual lays them out.
+    private static void Multiply(PtxOperand[] o, bool bf16, Span<PtxThread> lanes)
+    {
+        float[,] a = new float[16, 16], b = new float[16, 8];
+        for (int l = 0; l < 32; l++)
+        {
+            int group = l / 4, pair = 2 * (l % 4);
+            for (int half = 0; half < 2; half++)
+            {
+                for (int i = 0; i < 4; i++) a[group + (i % 2 * 8), pair + (i / 2 * 8) + half] = Half(lanes[l].Read(o[1].Vector![i]), half, bf16);
+                for (int i = 0; i < 2; i++) b[pair + (8 * i) + half, group] = Half(lanes[l].Read(o[2].Vector![i]), half, bf16);
+            }
+        }
+        for (int l = 0; l < 32; l++)
+            for (int i = 0; i < 4; i++)
+            {
+                float sum = PtxArithmetic.Float(lanes[l].Read(o[3].Vector![i]));
+                for (int k = 0; k < 16; k++) sum += a[(l / 4) + (i / 2 * 8), k] * b[k, (2 * (l % 4)) + (i % 2)];
+                lanes[l][o[0].Vector![i].Slot] = BitConverter.SingleToUInt32Bits(sum);
+            }
+    }
+
+    private static float Half(ulong word, int half, bool bf16)
+    {
+        uint bits = (uint)(word >> (16 * half)) & 0xffff;
+        return bf16 ? BF16.FromBits(bits) : FP16.FromBits(bits);
+    }
+}
+
+/// <summary>One interpreting device for all tests that use one.</summary>
+public sealed class PtxFixture : IDisposable
+{
+    public PtxDevice Device { get; } = new();
+
+    public void Dispose() => Device.Dispose();
+}
+
+[CollectionDefinition("interpreted PTX")]
+public sealed class PtxTestGroup : ICollectionFixture<PtxFixture>;
+
+/// <summary>Linear layers, from the text.</summary>
+[Collection("interpreted PTX")]
+public sealed class PtxLinearTests(PtxFixture fixture) : LinearTests(fixture.Device);
+
+/// <summary>Layer normalisation, from the text.</summary>
+[Collection("interpreted PTX")]
+public sealed class PtxLayerNormTests(PtxFixture fixture) : LayerNormTests(fixture.Device);
+
+/// <summary>Embedding, pooling, row normalisation, from the text.</summary>
+[Collection("interpreted PTX")]
+public sealed class PtxTokenOpTests(PtxFixture fixture) : TokenOpTests(fixture.Device);
+
+/// <summary>The optimizer, from the text.</summary>
+[Collection("interpreted PTX")]
+public sealed class PtxOptimizerTests(PtxFixture fixture) : OptimizerTests(fixture.Device);

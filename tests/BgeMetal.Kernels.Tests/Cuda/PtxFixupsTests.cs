@@ -1,0 +1,67 @@
+using BgeMetal.Kernels.Runtime;
+
+namespace BgeMetal.Kernels.Tests.Cuda;
+
+public sealed class PtxFixupsTests
+{
+    private const string Text = """
+        .version 7.8
+        .target sm_80
+        .visible .func (.param .b32 retval_77) Base_78(
+        	.param .b64 _start_79
+        )
+        ;
+
+        .visible .func (.param .b32 retval_12) Helper_13(
+        	.param .b64 _x_14
+        )
+        {
+
+        	ld.param.b64	%rd1, [_x_14];
+        	ret;
+        }
+
+        .visible .entry Kernel_4711(
+        	.param .align 8 .b8 _map_100[128],
+        	.param .align 8 .b8 _arguments_101[64]
+        )
+        {
+        	ld.param.b64	%rd1, [_arguments_101];
+        	call (result), Called_55, (a);
+        	bra.uni	L_3;
+        }
+
+        """;
+
+    [Fact]
+    public void Branches_lose_their_uniformity_and_the_target_is_the_real_one()
+    {
+        string text = PtxFixups.Apply(Text, "sm_90a", "Linear_X");
+        Assert.Contains("bra\tL_", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("bra.uni", text, StringComparison.Ordinal);
+        Assert.Contains(".target sm_90a\n", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Functions_that_nobody_calls_go_and_called_ones_stay()
+    {
+        string called = Text.Replace("Called_55", "Helper_13", StringComparison.Ordinal);
+        Assert.DoesNotContain(".func", PtxFixups.Apply(Text, "sm_80", "K"), StringComparison.Ordinal);
+        string text = PtxFixups.Apply(called, "sm_80", "K");
+        Assert.Contains("Helper_", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("Base_", text, StringComparison.Ordinal);
+        Assert.Contains(".entry K(", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Numbers_in_names_do_not_depend_on_what_was_compiled_before()
+    {
+        string later = Text.Replace("101", "205", StringComparison.Ordinal).Replace("100", "204", StringComparison.Ordinal).Replace("4711", "9", StringComparison.Ordinal);
+        Assert.Equal(PtxFixups.Apply(Text, "sm_80", "K"), PtxFixups.Apply(later, "sm_80", "K"));
+        Assert.Contains("[_arguments_1]", PtxFixups.Apply(Text, "sm_80", "K"), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Tensor_maps_are_aligned_as_the_hardware_asks() =>
+        Assert.Contains(".param .align 64 .b8 _map_0[128]", PtxFixups.Apply(Text, "sm_90", "K"), StringComparison.Ordinal);
+}

@@ -1,0 +1,164 @@
+using System.Runtime.InteropServices;
+
+namespace BgeMetal.Kernels.Tests.Cuda;
+
+/// <summary>The block that threads of an interpreted kernel run in.</summary>
+internal sealed unsafe class PtxBlock(byte[] arguments, int sharedBytes, (int X, int Y, int Z) grid, (int X, int Y, int Z) index, int threads)
+{
+    /// <summary>Where dynamic shared memory begins: deliberately no multiple of 128.</summary>
+    public const int SharedStart = 1040;
+
+    public byte[] Arguments { get; } = arguments;
+
+    public byte[] Shared { get; } = Poisoned(SharedStart + sharedBytes);
+
+    public int Special(string name, int thread) => name switch
+    {
+        "%tid.x" => thread,
+        "%tid.y" or "%tid.z" => 0,
+        "%ntid.x" => threads,
+        "%ntid.y" or "%ntid.z" => 1,
+        "%ctaid.x" => index.X,
+        "%ctaid.y" => index.Y,
+        "%ctaid.z" => index.Z,
+        "%nctaid.x" => grid.X,
+        "%nctaid.y" => grid.Y,
+        "%nctaid.z" => grid.Z,
+        "%dynamic_smem_size" => Shared.Length - SharedStart,
+        "__dyn_shared_alloca" => SharedStart,
+        _ => throw new NotSupportedException(name),
+    };
+
+    private static byte[] Poisoned(int size)
+    {
+        byte[] bytes = new byte[size];
+        bytes.AsSpan().Fill(0xff);
+        return bytes;
+    }
+}
+
+/// <summary>One thread of an interpreted kernel: its registers and everything it can do by itself.</summary>
+internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
+{
+    private readonly ulong[] _registers = new ulong[slots];
+    private readonly Queue<List<(int Target, long Source, int Size, int Read)>> _groups = [];
+    private List<(int Target, long Source, int Size, int Read)> _open = [];
+
+    public int Position { get; set; }
+
+    public bool Exited { get; set; }
+
+    public ulong this[int slot]
+    {
+        get => _registers[slot];
+        set => _registers[slot] = value;
+    }
+
+    public bool Passes(PtxInstruction instruction) => instruction.Guard < 0 || (_registers[instruction.Guard] != 0) != instruction.GuardNegated;
+
+    public ulong Read(PtxOperand operand) => operand.Slot >= 0 ? _registers[operand.Slot]
+        : operand.Special is { } name ? (ulong)block.Special(name, index) : operand.Immediate;
+
+    public Span<byte> SharedBytes(PtxOperand address, int size)
+    {
+        int at = (int)(uint)(Read(address) + address.Immediate);
+        if (at % Math.Min(size, 16) != 0) throw new DataMisalignedException($"shared address {at} for {size} bytes");
+        return block.Shared.AsSpan(at, size);
+    }
+
+    /// <summary>Executes an instruction that concerns this thread alone.</summary>
+    public void Execute(PtxInstruction instruction)
+    {
+        PtxOperand[] o = instruction.Operands;
+        string type = instruction.Type;
+        switch (instruction.Operation[0])
+        {
+            case "ld": Load(instruction); break;
+            case "st": Store(instruction); break;
+            case "cp": AsyncCopy(instruction); break;
+            case "setp": Write(o[0], PtxArithmetic.Compare(instruction.Operation[1], type, Read(o[1]), Read(o[2])) ? 1ul : 0ul); break;
+            case "selp": Write(o[0], Read(o[3]) != 0 ? Read(o[1]) : Read(o[2])); break;
+            case "mov" when o[0].Vector is { } parts: Unpack(parts, Read(o[1])); break;
+            case "mov" when o[1].Vector is { } parts: Write(o[0], (Read(parts[0]) & 0xffff) | (Read(parts[1]) << 16)); break;
+            case "mov": Write(o[0], Read(o[1])); break;
+            default: Write(o[0], PtxArithmetic.Compute(instruction, [.. o.Skip(1).Select(Read)])); break;
+        }
+    }
+
+    private void Write(PtxOperand operand, ulong value) => _registers[operand.Slot] = value;
+
+    private void Unpack(PtxOperand[] parts, ulong value)
+    {
+        Write(parts[0], value & 0xffff);
+        Write(parts[1], value >> 16 & 0xffff);
+    }
+
+    private void Load(PtxInstruction instruction)
+    {
+        PtxOperand[] targets = instruction.Operands[0].Vector ?? [instruction.Operands[0]];
+        PtxOperand address = instruction.Operands[1];
+        int size = PtxArithmetic.Bits(instruction.Type) / 8;
+        ReadOnlySpan<byte> bytes = instruction.Operation[1] switch
+        {
+            "param" => block.Arguments.AsSpan((int)address.Immediate, size),
+            "shared" => SharedBytes(address, size * targets.Length),
+            "global" => Global(address, size * targets.Length),
+            _ => throw new NotSupportedException(instruction.Text),
+        };
+        for (int i = 0; i < targets.Length; i++) Write(targets[i], Value(bytes.Slice(i * size, size)));
+    }
+
+    private void Store(PtxInstruction instruction)
+    {
+        PtxOperand[] sources = instruction.Operands[1].Vector ?? [instruction.Operands[1]];
+        int size = PtxArithmetic.Bits(instruction.Type) / 8;
+        Span<byte> bytes = instruction.Operation[1] == "shared"
+            ? SharedBytes(instruction.Operands[0], size * sources.Length) : Global(instruction.Operands[0], size * sources.Length);
+        for (int i = 0; i < sources.Length; i++)
+        {
+            ulong value = Read(sources[i]);
+            MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in value))[..size].CopyTo(bytes[(i * size)..]);
+        }
+    }
+
+    private Span<byte> Global(PtxOperand address, int size)
+    {
+        long at = (long)(Read(address) + address.Immediate);
+        if (at % size != 0) throw new DataMisalignedException($"device address 0x{at:x} for {size} bytes");
+        return new((void*)at, size);
+    }
+
+    private static ulong Value(ReadOnlySpan<byte> bytes)
+    {
+        ulong value = 0;
+        bytes.CopyTo(MemoryMarshal.AsBytes(new Span<ulong>(ref value)));
+        return value;
+    }
+
+    // Copies take effect when they are waited for, not before.
+    private void AsyncCopy(PtxInstruction instruction)
+    {
+        PtxOperand[] o = instruction.Operands;
+        switch (instruction.Operation[2])
+        {
+            case "commit_group":
+                _groups.Enqueue(_open);
+                _open = [];
+                break;
+            case "wait_group":
+                while (_groups.Count > (int)o[0].Immediate)
+                    foreach ((int target, long source, int size, int read) in _groups.Dequeue())
+                    {
+                        block.Shared.AsSpan(target, size).Clear();
+                        if (read > 0) new ReadOnlySpan<byte>((void*)source, read).CopyTo(block.Shared.AsSpan(target));
+                    }
+                break;
+            default:
+                int bytes = (int)o[2].Immediate, target16 = (int)(uint)(Read(o[0]) + o[0].Immediate), valid = (int)Read(o[3]);
+                long from = (long)Read(o[1]);
+                if (target16 % bytes != 0 || (valid > 0 && from % bytes != 0)) throw new DataMisalignedException(instruction.Text);
+                _open.Add((target16, from, bytes, valid));
+                break;
+        }
+    }
+}
