@@ -106,6 +106,7 @@ internal static class GlobalNormKernels
         float clip = arguments.MaxNorm > 0 ? Math.Min(1, arguments.MaxNorm * DeviceMath.Reciprocal(norm + 1e-6f)) : 1;
         arguments.Result.Store(GlobalNorm.NormIndex, norm);
         arguments.Result.Store(GlobalNorm.FactorIndex, finite ? clip * unscale : 0);
-        arguments.Result.Store(GlobalNorm.SkipIndex, finite ? 0 : 1);
+        // With integers here ILGPU would store the bits of the integer 1.
+        arguments.Result.Store(GlobalNorm.SkipIndex, finite ? 0f : 1f);
     }
 }
