@@ -13,6 +13,9 @@ internal abstract unsafe class KernelCase : IDisposable
 
     public abstract string Shape { get; }
 
+    /// <summary>The pass: forward or backward.</summary>
+    public virtual string Mode => "forward";
+
     /// <summary>Floating-point operations of one call; 0 where bytes are what counts.</summary>
     public abstract double Flops { get; }
 

@@ -36,7 +36,7 @@ internal static class QuickRun
 
     private static IEnumerable<KernelCase> Cases(string[] args)
     {
-        bool all = !args.Any(a => a is "gemm" or "attention" or "rows" or "topk" or "team");
+        bool all = !args.Any(a => a is "gemm" or "attention" or "rows" or "topk" or "training" or "team");
         if (all || args.Contains("gemm"))
         {
             foreach ((int k, int n) in s_small.Concat(s_base))
@@ -63,6 +63,24 @@ internal static class QuickRun
             yield return new ElementwiseCase<GeluFunction>(12, 512);
             yield return new ElementwiseCase<TanhFunction>(12, 512);
             yield return new ElementwiseCase<Exp2Function>(12, 512);
+        }
+        if (all || args.Contains("training"))
+        {
+            foreach ((int k, int n) in s_small)
+                foreach (int m in new[] { 128, 512, 4096 })
+                    yield return new LinearWeightCase(m, k, n);
+            yield return new LinearWeightCase(512, 768, 3072);
+            foreach ((int sequences, int length, int heads, int headDim) in new[] { (16, 128, 12, 32), (16, 128, 8, 64), (4, 512, 12, 32), (64, 17, 12, 32) })
+            {
+                yield return new AttentionCase(sequences, length, heads, headDim);
+                yield return new AttentionTrainingCase(sequences, length, heads, headDim, backward: false, 0.1f);
+                yield return new AttentionTrainingCase(sequences, length, heads, headDim, backward: true, 0f);
+                yield return new AttentionTrainingCase(sequences, length, heads, headDim, backward: true, 0.1f);
+            }
+            yield return new LinearCrossEntropyCase(300, 21128, 512, backward: false);
+            yield return new LinearCrossEntropyCase(300, 21128, 512, backward: true);
+            foreach (string op in new[] { "LayerNorm", "Dropout", "AdamW" })
+                yield return new TrainingRowCase(op, 4096, 384);
         }
         if (all || args.Contains("topk"))
         {
@@ -100,12 +118,12 @@ internal static class QuickRun
         double best = times[0];
         string rate = item.Flops > 0
             ? $"{item.Flops / best / 1e9,8:f1} GFLOP/s {100 * item.Flops / best / peak,5:f1} %" : $"{item.Bytes / best / 1e9,8:f1} GB/s          ";
-        Console.WriteLine($"{item.Op,-15} {item.Shape,-32} best {best * 1e6,10:f1} us  median {times[times.Count / 2] * 1e6,10:f1} us {rate}");
+        Console.WriteLine($"{item.Op,-18} {item.Mode,-8} {item.Shape,-30} best {best * 1e6,10:f1} us  median {times[times.Count / 2] * 1e6,10:f1} us {rate}");
         return new KernelRow
         {
             Op = item.Op,
             Shape = item.Shape,
-            Mode = $"forward, {team.Threads} thread(s)",
+            Mode = $"{item.Mode}, {team.Threads} thread(s)",
             P20 = Microseconds(0.2),
             P50 = Microseconds(0.5),
             P80 = Microseconds(0.8),
