@@ -50,7 +50,7 @@ public static unsafe class Dropout
 
         public readonly void Execute(int part, int worker)
         {
-            float* factors = ThreadScratch.Floats(Columns + 32);
+            float* factors = ThreadScratch.Floats(Columns + DropoutMask.Excess);
             int end = Math.Min(Rows, (part + 1) * RowsAPart);
             for (int row = part * RowsAPart; row < end; row++)
             {

@@ -10,6 +10,9 @@ namespace BgeMetal.Kernels.Simd;
 /// </summary>
 internal readonly unsafe struct DropoutMask
 {
+    /// <summary>Floats behind the wanted ones that may be written.</summary>
+    public const int Excess = 15;
+
     private readonly ulong _seed;
     private readonly uint _stream;
     private readonly uint _threshold;
@@ -35,7 +38,7 @@ internal readonly unsafe struct DropoutMask
     }
 
     /// <summary>
-    /// factors[j] = 0 or 1 / (1 - p) of (row, column + j) for j &lt; count; up to 31 floats behind the last are written too.
+    /// factors[j] = 0 or 1 / (1 - p) of (row, column + j) for j &lt; count; up to <see cref="Excess"/> floats behind the last are written too.
     /// <paramref name="column"/> is a multiple of 4.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization), SkipLocalsInit]
@@ -44,20 +47,24 @@ internal readonly unsafe struct DropoutMask
         ulong* words = stackalloc ulong[4 * Philox.Count];
         for (int j = 0; j < count; j += 4 * Philox.Count)
         {
-            Philox.Eight((column + (uint)j) / 4, 1, row, 0, _stream, 0, _seed, words);
+            Philox.Sixteen((column + (uint)j) / 4, 1, row, 0, _stream, 0, _seed, words);
             float* block = factors + j;
-            for (int i = 0; i < Philox.Count; i += 4, block += 16)
+            for (int i = 0; i < Philox.Count && j + (4 * i) < count; i += 4, block += 16)
             {
-                Vector128<uint> a = Four(words + i), b = Four(words + 8 + i), c = Four(words + 16 + i), d = Four(words + 24 + i);
-                for (int lane = 0; lane < 4; lane++)
-                    Vector128.Create(a.GetElement(lane), b.GetElement(lane), c.GetElement(lane), d.GetElement(lane)).AsSingle().Store(block + (4 * lane));
+                Vector128<float> a = Four(words + i), b = Four(words + Philox.Count + i);
+                Vector128<float> c = Four(words + (2 * Philox.Count) + i), d = Four(words + (3 * Philox.Count) + i);
+                Vector128<float> ac = PanelPacking.Low(a, c), bd = PanelPacking.Low(b, d), acHigh = PanelPacking.High(a, c), bdHigh = PanelPacking.High(b, d);
+                PanelPacking.Low(ac, bd).Store(block);
+                PanelPacking.High(ac, bd).Store(block + 4);
+                PanelPacking.Low(acHigh, bdHigh).Store(block + 8);
+                PanelPacking.High(acHigh, bdHigh).Store(block + 12);
             }
         }
     }
 
     /// <summary>
-    /// factors[c * stride + i] = the factor of (row + i, column + c) for c &lt; 4 and i &lt; count: four columns of the mask, lying. Up to 7 floats behind
-    /// the last of each are written too. <paramref name="column"/> is a multiple of 4.
+    /// factors[c * stride + i] = the factor of (row + i, column + c) for c &lt; 4 and i &lt; count: four columns of the mask, lying. Up to
+    /// <see cref="Excess"/> floats behind the last of each are written too. <paramref name="column"/> is a multiple of 4.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization), SkipLocalsInit]
     public void FourColumns(uint row, int count, uint column, float* factors, nint stride)
@@ -65,20 +72,18 @@ internal readonly unsafe struct DropoutMask
         ulong* words = stackalloc ulong[4 * Philox.Count];
         for (int i = 0; i < count; i += Philox.Count)
         {
-            Philox.Eight(column / 4, 0, row + (uint)i, 1, _stream, 0, _seed, words);
+            Philox.Sixteen(column / 4, 0, row + (uint)i, 1, _stream, 0, _seed, words);
             for (int c = 0; c < 4; c++)
-            {
-                Four(words + (c * Philox.Count)).AsSingle().Store(factors + (c * stride) + i);
-                Four(words + (c * Philox.Count) + 4).AsSingle().Store(factors + (c * stride) + i + 4);
-            }
+                for (int lane = 0; lane < Philox.Count; lane += 4)
+                    Four(words + (c * Philox.Count) + lane).Store(factors + (c * stride) + i + lane);
         }
     }
 
-    // The factors, as bits, of four words that lie in 64-bit lanes.
+    // The factors of four words that lie in 64-bit lanes.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private Vector128<uint> Four(ulong* words)
+    private Vector128<float> Four(ulong* words)
     {
         Vector128<uint> four = Vector128.Narrow(Vector128.Load(words), Vector128.Load(words + 2));
-        return Vector128.GreaterThanOrEqual(four, Vector128.Create(_threshold)) & Vector128.Create(_keepBits);
+        return (Vector128.GreaterThanOrEqual(four, Vector128.Create(_threshold)) & Vector128.Create(_keepBits)).AsSingle();
     }
 }

@@ -22,11 +22,11 @@ public sealed unsafe class DropoutTests
     public void Philox_gives_the_published_words(uint[] counter, ulong key, uint[] expected) => CpuKernels.AtEachWidth(width =>
     {
         Assert.Equal(expected, Words(counter[0], counter[1], counter[2], counter[3], key));
-        ulong* words = stackalloc ulong[32];
-        for (uint lane = 0; lane < 8; lane++)
+        ulong* words = stackalloc ulong[64];
+        for (uint lane = 0; lane < 16; lane++)
         {
-            Philox.Eight(counter[0] - (3 * lane), 3, counter[1] - (5 * lane), 5, counter[2], counter[3], key, words);
-            for (int w = 0; w < 4; w++) Assert.True(words[(8 * w) + lane] == expected[w], $"{width}, lane {lane}, word {w}");
+            Philox.Sixteen(counter[0] - (3 * lane), 3, counter[1] - (5 * lane), 5, counter[2], counter[3], key, words);
+            for (int w = 0; w < 4; w++) Assert.True(words[(16 * w) + lane] == expected[w], $"{width}, lane {lane}, word {w}");
         }
     });
 
@@ -36,9 +36,11 @@ public sealed unsafe class DropoutTests
         const ulong seed = 0xFEDCBA9876543210;
         DropoutMask mask = new(0.3f, seed, 5);
         float* factors = stackalloc float[256];
-        foreach (int count in new[] { 1, 31, 32, 67 })
+        foreach (int count in new[] { 1, 31, 64, 67 })
         {
+            new Span<float>(factors, 256).Fill(float.NaN);
             mask.Row(11, 8, count, factors);
+            Assert.True(float.IsNaN(factors[count + DropoutMask.Excess]), $"{width}: more written than said");
             for (int j = 0; j < count; j++) Assert.True(factors[j] == (float)Factor(0.3f, seed, 5, 11, (uint)(8 + j)), $"{width}: row, {j}");
         }
         mask.FourColumns(11, 29, 8, factors, 40);
