@@ -46,9 +46,21 @@ public static class AdamW
             throw new ArgumentException("all stores must be 16-byte aligned", nameof(state));
         device.Launch(AdamWKernels.Step<T>, new GridSize(checked((int)((state.Count + 2047) / 2048))), new AdamWArguments<T>
         {
-            Master = state.Master, Gradient = state.Gradient, First = state.FirstMoment, Second = state.SecondMoment, Schedule = schedule, Norm = norm,
-            Copy = copy, SpanEnds = state.SpanEnds, SpanDecays = state.SpanDecays, Count = state.Count, Spans = state.Spans,
-            Beta1 = options.Beta1, Beta2 = options.Beta2, Epsilon = options.Epsilon, WeightDecay = options.WeightDecay,
+            Master = state.Master,
+            Gradient = state.Gradient,
+            First = state.FirstMoment,
+            Second = state.SecondMoment,
+            Schedule = schedule,
+            Norm = norm,
+            Copy = copy,
+            SpanEnds = state.SpanEnds,
+            SpanDecays = state.SpanDecays,
+            Count = state.Count,
+            Spans = state.Spans,
+            Beta1 = options.Beta1,
+            Beta2 = options.Beta2,
+            Epsilon = options.Epsilon,
+            WeightDecay = options.WeightDecay,
         });
     }
 }

@@ -29,8 +29,16 @@ public static class Embedding
         bool aligned = y.IsAligned && hidden % 8 == 0 && ((word.Address | position.Address | type.Address) & 15) == 0;
         device.Launch(EmbeddingKernels.Forward<T>, new GridSize((hidden + 255) / 256, (tokens + 3) / 4), new EmbeddingArguments<T>
         {
-            TokenIds = tokenIds, PositionIds = positionIds, TokenTypeIds = tokenTypeIds, Word = word, Position = position, Type = type, Y = y,
-            Tokens = tokens, Columns = hidden, Vectorized = aligned ? 1 : 0,
+            TokenIds = tokenIds,
+            PositionIds = positionIds,
+            TokenTypeIds = tokenTypeIds,
+            Word = word,
+            Position = position,
+            Type = type,
+            Y = y,
+            Tokens = tokens,
+            Columns = hidden,
+            Vectorized = aligned ? 1 : 0,
         });
     }
 
@@ -49,13 +57,25 @@ public static class Embedding
         int blocks = (hidden + 255) / 256;
         device.Launch(EmbeddingKernels.Backward<T>, new GridSize(blocks, (order.Pieces + 3) / 4), new EmbeddingGradientArguments<T>
         {
-            Source = dy, Order = order.Order, Starts = order.Starts, Targets = order.Targets, Table = table, Partial = workspace.Start,
-            Pieces = order.Pieces, Columns = hidden, Vectorized = dy.IsAligned && hidden % 8 == 0 && (table.Address & 15) == 0 ? 1 : 0,
+            Source = dy,
+            Order = order.Order,
+            Starts = order.Starts,
+            Targets = order.Targets,
+            Table = table,
+            Partial = workspace.Start,
+            Pieces = order.Pieces,
+            Columns = hidden,
+            Vectorized = dy.IsAligned && hidden % 8 == 0 && (table.Address & 15) == 0 ? 1 : 0,
         });
         device.Launch(EmbeddingKernels.Backward<FP32>, new GridSize(blocks, (order.Merges + 3) / 4), new EmbeddingGradientArguments<FP32>
         {
-            Source = new(workspace.Start, hidden), Starts = order.MergeStarts, Targets = order.MergeTargets, Table = table,
-            Pieces = order.Merges, Columns = hidden, Vectorized = hidden % 8 == 0 && (table.Address & 15) == 0 ? 1 : 0,
+            Source = new(workspace.Start, hidden),
+            Starts = order.MergeStarts,
+            Targets = order.MergeTargets,
+            Table = table,
+            Pieces = order.Merges,
+            Columns = hidden,
+            Vectorized = hidden % 8 == 0 && (table.Address & 15) == 0 ? 1 : 0,
         });
     }
 

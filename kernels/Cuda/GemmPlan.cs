@@ -52,7 +52,15 @@ internal readonly record struct GemmPlan(KernelDevice Device, bool TensorCores, 
     {
         GemmArguments<TEpilogue> arguments = new()
         {
-            A = A, B = B, StrideA = StrideA, StrideB = StrideB, M = M, N = N, K = K, SplitDepth = SplitDepth, Epilogue = epilogue,
+            A = A,
+            B = B,
+            StrideA = StrideA,
+            StrideB = StrideB,
+            M = M,
+            N = N,
+            K = K,
+            SplitDepth = SplitDepth,
+            Epilogue = epilogue,
         };
         int block = LargeTile ? 128 : 64;
         GridSize grid = new((N + block - 1) / block, (M + block - 1) / block, Splits);

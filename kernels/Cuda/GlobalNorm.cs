@@ -36,7 +36,13 @@ public static class GlobalNorm
         int blocks = (int)Math.Clamp((count + 2047) / 2048, 1, WorkspaceLength);
         GlobalNormArguments arguments = new()
         {
-            Values = gradients, Partial = workspace.Start, Result = result, LossScale = lossScale, Count = count, Blocks = blocks, MaxNorm = maxNorm,
+            Values = gradients,
+            Partial = workspace.Start,
+            Result = result,
+            LossScale = lossScale,
+            Count = count,
+            Blocks = blocks,
+            MaxNorm = maxNorm,
         };
         device.Launch(GlobalNormKernels.Squares, new GridSize(blocks), arguments);
         device.Launch(GlobalNormKernels.Finish, new GridSize(1), arguments);

@@ -27,8 +27,18 @@ public static class LayerNorm
         Check(rows, hidden);
         LayerNormArguments<T> arguments = new()
         {
-            X = x, Residual = residual, Sum = sum, Y = y, Gamma = gamma, Beta = beta, Mean = mean, Rstd = rstd,
-            Rows = rows, Columns = hidden, InverseColumns = 1f / hidden, Epsilon = epsilon,
+            X = x,
+            Residual = residual,
+            Sum = sum,
+            Y = y,
+            Gamma = gamma,
+            Beta = beta,
+            Mean = mean,
+            Rstd = rstd,
+            Rows = rows,
+            Columns = hidden,
+            InverseColumns = 1f / hidden,
+            Epsilon = epsilon,
         };
         GridSize grid = new((rows + RowsPerBlock - 1) / RowsPerBlock);
         bool small = Fits(hidden, gamma.Address | beta.Address, x.IsAligned & residual.IsAligned & sum.IsAligned & y.IsAligned);
@@ -51,8 +61,17 @@ public static class LayerNorm
         if (workspace.Length < 2L * hidden) throw new ArgumentException($"a workspace of {2L * hidden} elements is needed, there are {workspace.Length}", nameof(workspace));
         LayerNormGradientArguments<T> arguments = new()
         {
-            Dy = dy, X = x, Dx = dx, Gamma = gamma, Mean = mean, Rstd = rstd, Partial = workspace.Start,
-            Rows = rows, Columns = hidden, Accumulate = accumulate ? 1 : 0, InverseColumns = 1f / hidden,
+            Dy = dy,
+            X = x,
+            Dx = dx,
+            Gamma = gamma,
+            Mean = mean,
+            Rstd = rstd,
+            Partial = workspace.Start,
+            Rows = rows,
+            Columns = hidden,
+            Accumulate = accumulate ? 1 : 0,
+            InverseColumns = 1f / hidden,
         };
         int slabs = (int)Math.Min(Math.Min((rows + RowsPerBlock - 1) / RowsPerBlock, device.MultiProcessors * 4L), workspace.Length / (2L * hidden));
         if (Fits(hidden, gamma.Address, dy.IsAligned & x.IsAligned & dx.IsAligned))

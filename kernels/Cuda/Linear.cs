@@ -98,7 +98,12 @@ public static class Linear
         slabs = (rows + slabRows - 1) / slabRows;
         device.Launch(ColumnSum.Slabs<T>, new GridSize(blocks, (int)slabs), new ColumnSumArguments<T>
         {
-            Values = dy, Partial = workspace.Start, Rows = rows, Columns = columns, SlabRows = slabRows, Vectorized = dy.IsAligned ? 1 : 0,
+            Values = dy,
+            Partial = workspace.Start,
+            Rows = rows,
+            Columns = columns,
+            SlabRows = slabRows,
+            Vectorized = dy.IsAligned ? 1 : 0,
         });
         SumSlabs(device, workspace.Start, (int)slabs, columns, columns, dBias);
     }
@@ -112,7 +117,12 @@ public static class Linear
         Check(new LinearShape(rows, columns, columns));
         ActivationArguments<T> arguments = new()
         {
-            Gradient = dy, Saved = saved, Output = dx, Rows = rows, Columns = columns, Vectorized = dy.IsAligned & saved.IsAligned & dx.IsAligned ? 1 : 0,
+            Gradient = dy,
+            Saved = saved,
+            Output = dx,
+            Rows = rows,
+            Columns = columns,
+            Vectorized = dy.IsAligned & saved.IsAligned & dx.IsAligned ? 1 : 0,
         };
         GridSize grid = new((columns + 255) / 256, (rows + 3) / 4);
         switch (activation)

@@ -30,7 +30,11 @@ public static class Pooling
         if (sequences <= 0 || hidden <= 0) throw new ArgumentException($"sizes must be positive: {sequences} sequences of {hidden}", nameof(sequences));
         device.Launch(kernel, new GridSize((hidden + 255) / 256, sequences), new PoolingArguments<T>
         {
-            Rows = rows, Pooled = pooled, CuSeqlens = cuSeqlens, Columns = hidden, Vectorized = rows.IsAligned && pooled.IsAligned && hidden % 8 == 0 ? 1 : 0,
+            Rows = rows,
+            Pooled = pooled,
+            CuSeqlens = cuSeqlens,
+            Columns = hidden,
+            Vectorized = rows.IsAligned && pooled.IsAligned && hidden % 8 == 0 ? 1 : 0,
         });
     }
 }

@@ -9,19 +9,40 @@ internal struct Float8
     /// <summary>Element by element.</summary>
     public static Float8 operator +(Float8 x, Float8 y) => new()
     {
-        A = x.A + y.A, B = x.B + y.B, C = x.C + y.C, D = x.D + y.D, E = x.E + y.E, F = x.F + y.F, G = x.G + y.G, H = x.H + y.H,
+        A = x.A + y.A,
+        B = x.B + y.B,
+        C = x.C + y.C,
+        D = x.D + y.D,
+        E = x.E + y.E,
+        F = x.F + y.F,
+        G = x.G + y.G,
+        H = x.H + y.H,
     };
 
     /// <summary>Element by element.</summary>
     public static Float8 operator -(Float8 x, Float8 y) => new()
     {
-        A = x.A - y.A, B = x.B - y.B, C = x.C - y.C, D = x.D - y.D, E = x.E - y.E, F = x.F - y.F, G = x.G - y.G, H = x.H - y.H,
+        A = x.A - y.A,
+        B = x.B - y.B,
+        C = x.C - y.C,
+        D = x.D - y.D,
+        E = x.E - y.E,
+        F = x.F - y.F,
+        G = x.G - y.G,
+        H = x.H - y.H,
     };
 
     /// <summary>Element by element.</summary>
     public static Float8 operator *(Float8 x, Float8 y) => new()
     {
-        A = x.A * y.A, B = x.B * y.B, C = x.C * y.C, D = x.D * y.D, E = x.E * y.E, F = x.F * y.F, G = x.G * y.G, H = x.H * y.H,
+        A = x.A * y.A,
+        B = x.B * y.B,
+        C = x.C * y.C,
+        D = x.D * y.D,
+        E = x.E * y.E,
+        F = x.F * y.F,
+        G = x.G * y.G,
+        H = x.H * y.H,
     };
 
     /// <summary>Every element times <paramref name="y"/>.</summary>
@@ -42,8 +63,14 @@ internal struct Float8
     /// <summary>Applies <typeparamref name="TFunction"/> to each element.</summary>
     public readonly Float8 Map<TFunction>() where TFunction : struct, IScalarFunction => new()
     {
-        A = TFunction.Apply(A), B = TFunction.Apply(B), C = TFunction.Apply(C), D = TFunction.Apply(D),
-        E = TFunction.Apply(E), F = TFunction.Apply(F), G = TFunction.Apply(G), H = TFunction.Apply(H),
+        A = TFunction.Apply(A),
+        B = TFunction.Apply(B),
+        C = TFunction.Apply(C),
+        D = TFunction.Apply(D),
+        E = TFunction.Apply(E),
+        F = TFunction.Apply(F),
+        G = TFunction.Apply(G),
+        H = TFunction.Apply(H),
     };
 }
 

@@ -66,8 +66,10 @@ internal struct RowPart
         int column = (Group.IdxX & 31) << 3;
         return new()
         {
-            _a = _a - (column < columns ? value : 0), _b = _b - (column + 256 < columns ? value : 0),
-            _c = _c - (column + 512 < columns ? value : 0), _d = _d - (column + 768 < columns ? value : 0),
+            _a = _a - (column < columns ? value : 0),
+            _b = _b - (column + 256 < columns ? value : 0),
+            _c = _c - (column + 512 < columns ? value : 0),
+            _d = _d - (column + 768 < columns ? value : 0),
         };
     }
 

@@ -1,7 +1,5 @@
-using System.Collections.Concurrent;
 using System.Globalization;
 using System.Runtime.InteropServices;
-using System.Text;
 
 namespace BgeMetal.Kernels.Runtime;
 
@@ -9,12 +7,11 @@ namespace BgeMetal.Kernels.Runtime;
 public sealed unsafe class CudaDevice : KernelDevice
 {
     private const int MultiProcessorCount = 16, ComputeCapabilityMajor = 75, ComputeCapabilityMinor = 76, MaxSharedMemoryOptIn = 97;
-    private const int MaxDynamicSharedSize = 8, StaticSharedLimit = 48 * 1024, NonBlocking = 1, RelaxedCapture = 2;
+    private const int NonBlocking = 1, RelaxedCapture = 2;
 
     [ThreadStatic] private static CudaDevice? t_current;
 
-    private readonly ConcurrentDictionary<KernelDescriptor, Lazy<nint>> _functions = new();
-    private readonly ConcurrentBag<nint> _modules = [];
+    private readonly CudaModules _modules;
     private readonly KernelCache _cache;
     private readonly nint _context;
     private readonly int _ordinal;
@@ -43,6 +40,7 @@ public sealed unsafe class CudaDevice : KernelDevice
         Bind();
         api.Check(api.cuStreamCreate(&stream, NonBlocking), "create a stream");
         Stream = stream;
+        _modules = new CudaModules(this, cache);
     }
 
     /// <inheritdoc/>
@@ -111,7 +109,7 @@ public sealed unsafe class CudaDevice : KernelDevice
 
     /// <summary>Compiles (or reads from disk) and loads kernels side by side, so that no launch waits for one later.</summary>
     public void Prepare(IEnumerable<KernelDescriptor> kernels) => Parallel.ForEach(kernels,
-        new ParallelOptions { MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, 8) }, kernel => Function(kernel));
+        new ParallelOptions { MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, 8) }, kernel => _modules.Function(kernel));
 
     /// <inheritdoc/>
     public override DeviceMemory Allocate(long sizeBytes)
@@ -124,7 +122,8 @@ public sealed unsafe class CudaDevice : KernelDevice
         {
             (long free, long total) = MemoryInfo();
             throw new DeviceException(string.Create(CultureInfo.InvariantCulture,
-                $"out of device memory on {Name}: {sizeBytes} bytes asked for, {free} of {total} bytes free")) { DriverResult = result };
+                $"out of device memory on {Name}: {sizeBytes} bytes asked for, {free} of {total} bytes free"))
+            { DriverResult = result };
         }
         Api.Check(result, $"allocate {sizeBytes} bytes of device memory");
         return new DeviceMemory(this, address, sizeBytes);
@@ -225,7 +224,7 @@ public sealed unsafe class CudaDevice : KernelDevice
 
     private protected override void LaunchCore<TArguments>(Action<TArguments> kernel, KernelDescriptor descriptor, GridSize grid, ref TArguments arguments)
     {
-        nint function = Function(descriptor);
+        nint function = _modules.Function(descriptor);
         Bind();
         // The argument struct is the kernel's one parameter: the driver copies it, so its address need not outlive the call.
         fixed (TArguments* pointer = &arguments)
@@ -243,7 +242,7 @@ public sealed unsafe class CudaDevice : KernelDevice
         if (_disposed) return;
         Bind();
         Api.cuStreamSynchronize(Stream);
-        foreach (nint module in _modules) Api.cuModuleUnload(module);
+        _modules.Unload();
         Api.cuStreamDestroy(Stream);
         Api.cuDevicePrimaryCtxRelease(_ordinal);
         t_current = null;
@@ -263,38 +262,5 @@ public sealed unsafe class CudaDevice : KernelDevice
         int value = 0;
         Api.Check(Api.cuDeviceGetAttribute(&value, attribute, _ordinal), $"ask GPU {_ordinal} for attribute {attribute}");
         return value;
-    }
-
-    private nint Function(KernelDescriptor kernel) =>
-        _functions.GetOrAdd(kernel, static (k, device) => new Lazy<nint>(() => device.LoadFunction(k)), this).Value;
-
-    private nint LoadFunction(KernelDescriptor kernel)
-    {
-        if (kernel.SharedBytes > SharedMemoryPerBlock)
-            throw new DeviceException($"{kernel.Name} needs {kernel.SharedBytes} bytes of shared memory, {Name} has {SharedMemoryPerBlock} for a block");
-        byte[] text = Encoding.UTF8.GetBytes(_cache.Get(kernel, Target) + "\0"), name = Encoding.UTF8.GetBytes(kernel.EntryName + "\0");
-        Bind();
-        nint module = LoadModule(kernel, text), function = 0;
-        _modules.Add(module);
-        fixed (byte* pointer = name) Api.Check(Api.cuModuleGetFunction(&function, module, pointer), $"find {kernel.Name} in its module");
-        if (kernel.SharedBytes > StaticSharedLimit)
-            Api.Check(Api.cuFuncSetAttribute(function, MaxDynamicSharedSize, kernel.SharedBytes), $"give {kernel.Name} {kernel.SharedBytes} bytes of shared memory");
-        return function;
-    }
-
-    private nint LoadModule(KernelDescriptor kernel, byte[] text)
-    {
-        const int errorLogBuffer = 5, errorLogSize = 6, logBytes = 8192;
-        byte[] log = new byte[logBytes];
-        nint module = 0;
-        fixed (byte* source = text, logPointer = log)
-        {
-            int* options = stackalloc int[] { errorLogBuffer, errorLogSize };
-            nint* values = stackalloc nint[] { (nint)logPointer, logBytes };
-            int result = Api.cuModuleLoadDataEx(&module, (nint)source, 2, options, values);
-            if (result == 0) return module;
-            string reason = Encoding.UTF8.GetString(log).TrimEnd('\0').ReplaceLineEndings(" ").Trim();
-            throw new DeviceException($"cannot load {kernel.Name}: {Api.Describe(result)} {reason}".TrimEnd()) { DriverResult = result };
-        }
     }
 }
