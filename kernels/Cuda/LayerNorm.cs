@@ -15,11 +15,11 @@ public static class LayerNorm
     /// <exception cref="ArgumentException">A size is not positive.</exception>
     public static void Forward<T>(KernelDevice device, DeviceMatrix<T> x, int rows, int hidden, DevicePointer<T> gamma, DevicePointer<T> beta, float epsilon,
         DeviceMatrix<T> y, DevicePointer<FP32> mean, DevicePointer<FP32> rstd) where T : unmanaged, IElement =>
-        AddForward(device, x, default, rows, hidden, gamma, beta, epsilon, default, y, mean, rstd);
+        AddForward(device, x, default, default, rows, hidden, gamma, beta, epsilon, default, y, mean, rstd);
 
-    /// <summary>y = LayerNorm(x + residual); the sum is stored where there is room for it. Sum and y may each be x or the residual.</summary>
+    /// <summary>y = LayerNorm(dropout(x) + residual); the sum is stored where there is room for it. Sum and y may each be x or the residual.</summary>
     /// <exception cref="ArgumentException">A size is not positive.</exception>
-    public static void AddForward<T>(KernelDevice device, DeviceMatrix<T> x, DeviceMatrix<T> residual, int rows, int hidden, DevicePointer<T> gamma,
+    public static void AddForward<T>(KernelDevice device, DeviceMatrix<T> x, DropoutMask mask, DeviceMatrix<T> residual, int rows, int hidden, DevicePointer<T> gamma,
         DevicePointer<T> beta, float epsilon, DeviceMatrix<T> sum, DeviceMatrix<T> y, DevicePointer<FP32> mean, DevicePointer<FP32> rstd)
         where T : unmanaged, IElement
     {
@@ -29,6 +29,7 @@ public static class LayerNorm
         {
             X = x,
             Residual = residual,
+            Mask = mask,
             Sum = sum,
             Y = y,
             Gamma = gamma,
@@ -42,18 +43,21 @@ public static class LayerNorm
         };
         GridSize grid = new((rows + RowsPerBlock - 1) / RowsPerBlock);
         bool small = Fits(hidden, gamma.Address | beta.Address, x.IsAligned & residual.IsAligned & sum.IsAligned & y.IsAligned);
-        if (small) device.Launch(LayerNormKernels.Forward<T>, grid, arguments);
-        else device.Launch(LayerNormKernels.ForwardAny<T>, grid, arguments);
+        Action<LayerNormArguments<T>> kernel = mask.IsOn
+            ? small ? LayerNormKernels.Forward<T, Dropped> : LayerNormKernels.ForwardAny<T, Dropped>
+            : small ? LayerNormKernels.Forward<T, Off> : LayerNormKernels.ForwardAny<T, Off>;
+        device.Launch(kernel, grid, arguments);
     }
 
     /// <summary>
     /// dx = the input's gradient, or dx += it with <paramref name="accumulate"/>; dgamma and dbeta [hidden] are added to. x is what was normalised (the sum,
-    /// for x + residual, whose two gradients are equal). The workspace must hold 2 * <paramref name="hidden"/> elements, and should hold that many for each
+    /// for dropout(x) + residual: dx is then the residual's gradient, and <paramref name="droppedDx"/> becomes x's when the mask is on; without dropout the
+    /// two are equal). The workspace must hold 2 * <paramref name="hidden"/> elements, and should hold that many for each
     /// of 4 blocks a multiprocessor.
     /// </summary>
     /// <exception cref="ArgumentException">A size is not positive, or the workspace is too small.</exception>
     public static void Backward<T>(KernelDevice device, DeviceMatrix<T> dy, DeviceMatrix<T> x, int rows, int hidden, DevicePointer<T> gamma,
-        DevicePointer<FP32> mean, DevicePointer<FP32> rstd, bool accumulate, DeviceMatrix<T> dx, DevicePointer<FP32> dgamma, DevicePointer<FP32> dbeta,
+        DevicePointer<FP32> mean, DevicePointer<FP32> rstd, bool accumulate, DeviceMatrix<T> dx, DropoutMask mask, DeviceMatrix<T> droppedDx, DevicePointer<FP32> dgamma, DevicePointer<FP32> dbeta,
         Workspace workspace) where T : unmanaged, IElement
     {
         ArgumentNullException.ThrowIfNull(device);
@@ -64,6 +68,8 @@ public static class LayerNorm
             Dy = dy,
             X = x,
             Dx = dx,
+            DroppedDx = droppedDx,
+            Mask = mask,
             Gamma = gamma,
             Mean = mean,
             Rstd = rstd,
@@ -74,13 +80,14 @@ public static class LayerNorm
             InverseColumns = 1f / hidden,
         };
         int slabs = (int)Math.Min(Math.Min((rows + RowsPerBlock - 1) / RowsPerBlock, device.MultiProcessors * 4L), workspace.Length / (2L * hidden));
-        if (Fits(hidden, gamma.Address, dy.IsAligned & x.IsAligned & dx.IsAligned))
+        if (Fits(hidden, gamma.Address, dy.IsAligned & x.IsAligned & dx.IsAligned & droppedDx.IsAligned))
         {
-            device.Launch(LayerNormKernels.Backward<T>, new GridSize(slabs), arguments);
+            device.Launch(mask.IsOn ? LayerNormKernels.Backward<T, Dropped> : LayerNormKernels.Backward<T, Off>, new GridSize(slabs), arguments);
         }
         else
         {
-            device.Launch(LayerNormKernels.BackwardAny<T>, new GridSize((rows + RowsPerBlock - 1) / RowsPerBlock), arguments);
+            device.Launch(mask.IsOn ? LayerNormKernels.BackwardAny<T, Dropped> : LayerNormKernels.BackwardAny<T, Off>,
+                new GridSize((rows + RowsPerBlock - 1) / RowsPerBlock), arguments);
             arguments.Slabs = slabs;
             device.Launch(LayerNormKernels.BackwardParametersAny<T>, new GridSize((hidden + 127) / 128, slabs), arguments);
         }

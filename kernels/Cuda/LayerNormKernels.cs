@@ -10,6 +10,9 @@ internal struct LayerNormArguments<T> where T : unmanaged, IElement
     /// <summary>[rows, columns].</summary>
     public DeviceMatrix<T> X, Residual, Sum, Y;
 
+    /// <summary>What is dropped of x.</summary>
+    public DropoutMask Mask;
+
     /// <summary>[columns].</summary>
     public DevicePointer<T> Gamma, Beta;
 
@@ -26,8 +29,11 @@ internal struct LayerNormArguments<T> where T : unmanaged, IElement
 /// <summary>Arguments of the backward kernels.</summary>
 internal struct LayerNormGradientArguments<T> where T : unmanaged, IElement
 {
-    /// <summary>[rows, columns].</summary>
-    public DeviceMatrix<T> Dy, X, Dx;
+    /// <summary>[rows, columns]; the last only with dropout.</summary>
+    public DeviceMatrix<T> Dy, X, Dx, DroppedDx;
+
+    /// <summary>What was dropped.</summary>
+    public DropoutMask Mask;
 
     /// <summary>[columns].</summary>
     public DevicePointer<T> Gamma;
@@ -51,12 +57,14 @@ internal static class LayerNormKernels
     /// <summary>Dynamic shared memory of the backward kernel: two rows of sums for each of four warps.</summary>
     public const int SharedBytes = 4 * 2 * RowPart.MaximumColumns * 4 + SharedBlock.AlignmentSlack;
 
-    [CudaKernel("LayerNorm", KernelDirection.Forward, 128)]
-    public static void Forward<T>(LayerNormArguments<T> arguments) where T : unmanaged, IElement
+    [CudaKernel("LayerNorm", KernelDirection.Forward, 128, typeof(Off))]
+    [CudaKernel("LayerNorm", KernelDirection.Forward, 128, typeof(Dropped))]
+    public static void Forward<T, TDropout>(LayerNormArguments<T> arguments) where T : unmanaged, IElement where TDropout : struct, ISwitch
     {
         int row = Grid.IdxX * 4 + (Group.IdxX >> 5), columns = arguments.Columns;
         if (row >= arguments.Rows) return;
         RowPart x = RowPart.Load(arguments.X.Start, row * arguments.X.Stride, columns);
+        if (TDropout.IsOn) x = x.Dropped(arguments.Mask, (long)row * columns, columns);
         if (!arguments.Residual.IsNull) x += RowPart.Load(arguments.Residual.Start, row * arguments.Residual.Stride, columns);
         if (!arguments.Sum.IsNull) x.Store(arguments.Sum.Start, row * arguments.Sum.Stride, columns);
         float mean = x.Sum() * arguments.InverseColumns;
@@ -67,31 +75,33 @@ internal static class LayerNormKernels
         StoreStatistics(arguments, row, mean, rstd);
     }
 
-    [CudaKernel("LayerNorm", KernelDirection.Forward, 128)]
-    public static void ForwardAny<T>(LayerNormArguments<T> arguments) where T : unmanaged, IElement
+    [CudaKernel("LayerNorm", KernelDirection.Forward, 128, typeof(Off))]
+    [CudaKernel("LayerNorm", KernelDirection.Forward, 128, typeof(Dropped))]
+    public static void ForwardAny<T, TDropout>(LayerNormArguments<T> arguments) where T : unmanaged, IElement where TDropout : struct, ISwitch
     {
         int row = Grid.IdxX * 4 + (Group.IdxX >> 5), lane = Group.IdxX & 31, columns = arguments.Columns;
         if (row >= arguments.Rows) return;
         float sum = 0, squares = 0;
-        for (int c = lane; c < columns; c += 32) sum += Value(arguments, row, c);
+        for (int c = lane; c < columns; c += 32) sum += Value<T, TDropout>(arguments, row, c);
         float mean = WarpReduce.Sum(sum) * arguments.InverseColumns;
         for (int c = lane; c < columns; c += 32)
         {
-            float centered = Value(arguments, row, c) - mean;
+            float centered = Value<T, TDropout>(arguments, row, c) - mean;
             squares += centered * centered;
         }
         float rstd = DeviceMath.Rsqrt(WarpReduce.Sum(squares) * arguments.InverseColumns + arguments.Epsilon);
         for (int c = lane; c < columns; c += 32)
         {
-            float value = Value(arguments, row, c);
+            float value = Value<T, TDropout>(arguments, row, c);
             if (!arguments.Sum.IsNull) arguments.Sum.Store(row, c, value);
             arguments.Y.Store(row, c, (value - mean) * rstd * arguments.Gamma.Load(c) + arguments.Beta.Load(c));
         }
         StoreStatistics(arguments, row, mean, rstd);
     }
 
-    [CudaKernel("LayerNorm", KernelDirection.Backward, 128, SharedBytes = SharedBytes)]
-    public static void Backward<T>(LayerNormGradientArguments<T> arguments) where T : unmanaged, IElement
+    [CudaKernel("LayerNorm", KernelDirection.Backward, 128, typeof(Off), SharedBytes = SharedBytes)]
+    [CudaKernel("LayerNorm", KernelDirection.Backward, 128, typeof(Dropped), SharedBytes = SharedBytes)]
+    public static void Backward<T, TDropout>(LayerNormGradientArguments<T> arguments) where T : unmanaged, IElement where TDropout : struct, ISwitch
     {
         int shared = SharedBlock.Open(), warp = Group.IdxX >> 5, columns = arguments.Columns;
         RowPart dgamma = RowPart.Zero(), dbeta = RowPart.Zero();
@@ -105,6 +115,8 @@ internal static class LayerNormKernels
             RowPart scaled = dy * RowPart.Load(arguments.Gamma, 0, columns);
             float first = scaled.Sum() * arguments.InverseColumns, second = scaled.Dot(normal) * arguments.InverseColumns;
             RowPart dx = (scaled.Minus(first, columns) - normal * second) * rstd;
+            if (TDropout.IsOn)
+                dx.Dropped(arguments.Mask, (long)row * columns, columns).Store(arguments.DroppedDx.Start, row * arguments.DroppedDx.Stride, columns);
             if (arguments.Accumulate != 0) dx += RowPart.Load(arguments.Dx.Start, row * arguments.Dx.Stride, columns);
             dx.Store(arguments.Dx.Start, row * arguments.Dx.Stride, columns);
         }
@@ -125,8 +137,9 @@ internal static class LayerNormKernels
         }
     }
 
-    [CudaKernel("LayerNorm", KernelDirection.Backward, 128)]
-    public static void BackwardAny<T>(LayerNormGradientArguments<T> arguments) where T : unmanaged, IElement
+    [CudaKernel("LayerNorm", KernelDirection.Backward, 128, typeof(Off))]
+    [CudaKernel("LayerNorm", KernelDirection.Backward, 128, typeof(Dropped))]
+    public static void BackwardAny<T, TDropout>(LayerNormGradientArguments<T> arguments) where T : unmanaged, IElement where TDropout : struct, ISwitch
     {
         int row = Grid.IdxX * 4 + (Group.IdxX >> 5), lane = Group.IdxX & 31, columns = arguments.Columns;
         if (row >= arguments.Rows) return;
@@ -142,6 +155,7 @@ internal static class LayerNormKernels
         {
             float normal = (arguments.X.Load(row, c) - mean) * rstd;
             float dx = (arguments.Dy.Load(row, c) * arguments.Gamma.Load(c) - first - normal * second) * rstd;
+            if (TDropout.IsOn) arguments.DroppedDx.Store(row, c, dx * arguments.Mask.Factor((long)row * columns + c));
             arguments.Dx.Store(row, c, arguments.Accumulate != 0 ? dx + arguments.Dx.Load(row, c) : dx);
         }
     }
@@ -163,9 +177,10 @@ internal static class LayerNormKernels
         arguments.Partial.Store(slab + arguments.Columns, betaSum);
     }
 
-    private static float Value<T>(LayerNormArguments<T> arguments, int row, int column) where T : unmanaged, IElement
+    private static float Value<T, TDropout>(LayerNormArguments<T> arguments, int row, int column) where T : unmanaged, IElement where TDropout : struct, ISwitch
     {
         float value = arguments.X.Load(row, column);
+        if (TDropout.IsOn) value *= arguments.Mask.Factor((long)row * arguments.Columns + column);
         return arguments.Residual.IsNull ? value : value + arguments.Residual.Load(row, column);
     }
 

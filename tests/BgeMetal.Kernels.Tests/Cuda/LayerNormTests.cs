@@ -1,4 +1,5 @@
 using BgeMetal.Kernels.Cuda;
+using BgeMetal.Kernels.Primitives;
 using BgeMetal.Kernels.Runtime;
 using BgeMetal.Testing;
 using BgeMetal.Testing.Reference;
@@ -34,6 +35,43 @@ public abstract class LayerNormTests(KernelDevice device)
         Backward<FP16>(3, 520, accumulate: false);
     }
 
+    [Theory]
+    [InlineData(5, 264)]
+    [InlineData(6, 13)]
+    public void Dropout_before_the_sum_is_the_dropout_kernel_and_then_the_sum(int rows, int hidden)
+    {
+        RandomData data = new(hidden);
+        using DeviceMemory seed = device.Allocate(8);
+        device.Upload<int>([12345, -7], new(seed.Address));
+        DropoutMask mask = new(0.3f, new(seed.Address), stream: 3);
+        using DeviceTensor<FP32> x = Tensor<FP32>(data.Uniform(rows * hidden, 2), rows, hidden), residual = Tensor<FP32>(data.Uniform(rows * hidden), rows, hidden),
+            gamma = Tensor<FP32>(data.Uniform(hidden, 2), 1, hidden), beta = Tensor<FP32>(data.Uniform(hidden), 1, hidden), dropped = Tensor<FP32>(rows, hidden),
+            sum = Tensor<FP32>(rows, hidden), y = Tensor<FP32>(rows, hidden), dy = Tensor<FP32>(data.Uniform(rows * hidden), rows, hidden),
+            dx = Tensor<FP32>(rows, hidden), droppedDx = Tensor<FP32>(rows, hidden), expectedDx = Tensor<FP32>(rows, hidden),
+            mean = new(device, 1, rows), rstd = new(device, 1, rows), work = new(device, 6, hidden, padding: 0), parameters = new(device, new double[2 * hidden], 1, 2 * hidden);
+        Dropout.Apply(device, x.Matrix, rows, hidden, mask, dropped.Matrix);
+        double[] factors = [.. Enumerable.Range(0, rows * hidden).Select(e => (double)Factor(e, 12345 | (0xFFFFFFF9ul << 32), 3, 0.3))];
+        dropped.AssertNear([.. x.ToDoubles().Zip(factors, (a, f) => a * f)], what: "dropout");
+        Assert.InRange(factors.Count(f => f == 0), rows * hidden * 0.15, rows * hidden * 0.45);
+        LayerNorm.AddForward(device, x.Matrix, mask, residual.Matrix, rows, hidden, gamma.Start, beta.Start, Epsilon, sum.Matrix, y.Matrix, mean.Start, rstd.Start);
+        sum.AssertNear([.. dropped.ToDoubles().Zip(residual.ToDoubles(), (a, b) => a + b)], what: "sum");
+        LayerNorm.Backward(device, dy.Matrix, sum.Matrix, rows, hidden, gamma.Start, mean.Start, rstd.Start, false, dx.Matrix, mask, droppedDx.Matrix,
+            parameters.Start, new(parameters.Start.Address + (4L * hidden)), new(work.Start, 6L * hidden));
+        (double[] expected, _, _) = LayerNormReference.Backward(dy.ToDoubles(), sum.ToDoubles(), gamma.ToDoubles(), rows, hidden, Epsilon);
+        dx.AssertNear(expected, 1e-5, "residual's gradient");
+        droppedDx.AssertNear([.. expected.Zip(factors, (g, f) => g * f)], 1e-5, "x's gradient");
+    }
+
+    [Fact]
+    public void A_probability_outside_its_range_is_refused() => Assert.Throws<ArgumentOutOfRangeException>(() => new DropoutMask(1, default, 0));
+
+    private static double Factor(int element, ulong seed, uint stream, double probability)
+    {
+        Philox.Words words = Philox.Generate((ulong)element / 4, stream, seed);
+        uint word = (element % 4) switch { 0 => words.X, 1 => words.Y, 2 => words.Z, _ => words.W };
+        return word < (1 - (float)probability) * 4294967296.0 ? 1 / (1 - (float)probability) : 0;
+    }
+
     private void Forward<T>(int rows, int hidden) where T : unmanaged, IElement
     {
         RandomData data = new(rows + hidden);
@@ -41,7 +79,7 @@ public abstract class LayerNormTests(KernelDevice device)
             gamma = Tensor<T>(data.Uniform(hidden, 2), 1, hidden), beta = Tensor<T>(data.Uniform(hidden), 1, hidden), sum = Tensor<T>(rows, hidden), y = Tensor<T>(rows, hidden);
         using DeviceTensor<FP32> mean = new(device, 1, rows), rstd = new(device, 1, rows);
         double[] added = [.. x.ToDoubles().Zip(residual.ToDoubles(), (a, b) => a + b)];
-        LayerNorm.AddForward(device, x.Matrix, residual.Matrix, rows, hidden, gamma.Start, beta.Start, Epsilon, sum.Matrix, y.Matrix, mean.Start, rstd.Start);
+        LayerNorm.AddForward(device, x.Matrix, default, residual.Matrix, rows, hidden, gamma.Start, beta.Start, Epsilon, sum.Matrix, y.Matrix, mean.Start, rstd.Start);
         (double[] expected, double[] expectedMean, double[] expectedRstd) = LayerNormReference.Forward(added, gamma.ToDoubles(), beta.ToDoubles(), rows, hidden, Epsilon);
         sum.AssertNear(added, what: $"{T.DType} sum");
         mean.AssertNear(expectedMean, what: $"{T.DType} mean");
@@ -63,7 +101,7 @@ public abstract class LayerNormTests(KernelDevice device)
         using DeviceTensor<FP32> mean = new(device, means, 1, rows), rstd = new(device, rstds, 1, rows), work = new(device, 6, hidden, padding: 0),
             dgamma = new(device, data.Uniform(hidden), 1, hidden), dbeta = new(device, data.Uniform(hidden), 1, hidden);
         double[] gammaBefore = dgamma.ToDoubles(), betaBefore = dbeta.ToDoubles();
-        LayerNorm.Backward(device, dy.Matrix, x.Matrix, rows, hidden, gamma.Start, mean.Start, rstd.Start, accumulate, dx.Matrix, dgamma.Start, dbeta.Start,
+        LayerNorm.Backward(device, dy.Matrix, x.Matrix, rows, hidden, gamma.Start, mean.Start, rstd.Start, accumulate, dx.Matrix, default, default, dgamma.Start, dbeta.Start,
             new(work.Start, 6L * hidden));
         (double[] expected, double[] expectedGamma, double[] expectedBeta) =
             LayerNormReference.Backward(dy.ToDoubles(), values, gamma.ToDoubles(), rows, hidden, 1e-3);
