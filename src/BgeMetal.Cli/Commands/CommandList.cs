@@ -19,5 +19,6 @@ internal static class CommandList
         IndexCommand.Create(terminal),
         SearchCommand.Create(terminal),
         EvalCommand.Create(terminal),
+        FinetuneCommand.Create(terminal),
     ];
 }

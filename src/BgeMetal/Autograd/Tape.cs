@@ -3,17 +3,25 @@ using BgeMetal.Tensors;
 namespace BgeMetal.Autograd;
 
 /// <summary>
-/// What operations run on: the arena their results go to and the device that computes. An inference tape keeps nothing: its tensors live until
-/// they are rewound. Always an explicit argument, never ambient state.
+/// What operations run on. A recording tape remembers, for every operation, how to turn the gradient of its result into the gradients of its inputs;
+/// <see cref="Backward(Tensor, float)"/> runs these in reverse. An inference tape keeps nothing: its tensors live until they are rewound. Always an
+/// explicit argument, never ambient state.
 /// </summary>
 internal sealed class Tape : IDisposable
 {
     private readonly ArenaMark _start;
+    private readonly List<Step> _steps = [];
+    private readonly GradientSlots _slots;
+    private readonly ulong _seed;
+    private ulong _draws;
 
-    private Tape(Arena arena)
+    private Tape(Arena arena, TrainableParameters? parameters, ulong seed)
     {
         Arena = arena;
+        Parameters = parameters;
+        _seed = seed;
         _start = arena.Mark();
+        _slots = new GradientSlots(arena);
     }
 
     /// <summary>Where results are allocated.</summary>
@@ -22,15 +30,60 @@ internal sealed class Tape : IDisposable
     /// <summary>Where operations run.</summary>
     public Device Device => Arena.Device;
 
+    /// <summary>Where parameter gradients are added; null on an inference tape.</summary>
+    public TrainableParameters? Parameters { get; }
+
+    /// <summary>Whether operations must keep what their backward pass needs.</summary>
+    public bool IsRecording => Parameters is not null;
+
     /// <summary>A tape that computes without keeping anything for a backward pass. Disposing rewinds the arena.</summary>
-    public static Tape Inference(Arena arena) => new(arena);
+    public static Tape Inference(Arena arena) => new(arena, null, 0);
+
+    /// <summary>
+    /// A tape that keeps what <see cref="Backward(Tensor, float)"/> needs. Disposing rewinds the arena. The same <paramref name="seed"/> draws the
+    /// same dropout masks, so that a forward pass can be repeated exactly.
+    /// </summary>
+    public static Tape Record(Arena arena, TrainableParameters parameters, ulong seed) => new(arena, parameters, seed);
+
+    /// <summary>Remembers how <paramref name="output"/>'s gradient becomes its inputs' gradients. Only on a recording tape.</summary>
+    public void Record(string name, Tensor output, Action<Tensor> backward)
+    {
+        if (!IsRecording) throw new InvalidOperationException($"{name}: an inference tape records nothing");
+        _steps.Add(new Step(name, output, backward));
+    }
+
+    /// <summary>The gradient buffer of <paramref name="x"/> and whether it already holds something to add to.</summary>
+    public GradientSlot Grad(Tensor x) => _slots.Get(x);
+
+    /// <summary>The gradient buffer of <paramref name="x"/>, zero where nothing was written yet: for operations that write only some rows.</summary>
+    public Tensor GradToAddTo(Tensor x) => _slots.GetToAddTo(x);
+
+    /// <summary>A seed for the next dropout mask.</summary>
+    public ulong NextSeed() => SplitMix64.Mix(_seed + ++_draws * SplitMix64.Increment);
+
+    /// <summary>Gradients of every parameter and activation for d loss = <paramref name="scale"/>; parameter gradients are added to what is there.</summary>
+    public void Backward(Tensor loss, float scale)
+    {
+        if (loss.Rows != 1 || loss.Columns != 1) throw new ArgumentException($"Backward: the loss is {loss}, expected [1, 1]");
+        Grad(loss).Buffer.RowSpan(0)[0] = scale;
+        RunBackward();
+    }
+
+    /// <summary>Like <see cref="Backward(Tensor, float)"/>, starting from a known gradient of <paramref name="output"/>.</summary>
+    public void Backward(Tensor output, Tensor gradient)
+    {
+        Tensor slot = Grad(output).Buffer;
+        for (int row = 0; row < output.Rows; row++) gradient.RowSpan(row).CopyTo(slot.RowSpan(row));
+        RunBackward();
+    }
 
     /// <summary>
     /// Keeps <paramref name="result"/> and gives back everything else allocated since <paramref name="mark"/>: the rows move down to the mark.
-    /// Called between layers, so that a forward pass needs the memory of one layer.
+    /// Called between layers, so that an inference pass needs the memory of one layer; a recording tape keeps all.
     /// </summary>
     public unsafe Tensor Compact(ArenaMark mark, Tensor result)
     {
+        if (IsRecording) return result;
         Arena.Rewind(mark);
         Tensor kept = Arena.Activation(result.Rows, result.Columns);
         long bytes = (long)result.Rows * result.RowStride * sizeof(float);
@@ -40,4 +93,18 @@ internal sealed class Tape : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => Arena.Rewind(_start);
+
+    private void RunBackward()
+    {
+        for (int i = _steps.Count - 1; i >= 0; i--)
+        {
+            (string _, Tensor output, Action<Tensor> backward) = _steps[i];
+            if (_slots.Take(output) is not { } gradient) continue;
+            backward(gradient);
+            _slots.Recycle(gradient);
+        }
+        _steps.Clear();
+    }
+
+    private readonly record struct Step(string Name, Tensor Output, Action<Tensor> Backward);
 }

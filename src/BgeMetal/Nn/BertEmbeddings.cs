@@ -8,17 +8,23 @@ namespace BgeMetal.Nn;
 internal sealed class BertEmbeddings(ParameterStore parameters, EncoderShape shape)
 {
     private const string Prefix = "embeddings.";
-    private readonly Tensor _word = parameters[Prefix + "word_embeddings.weight"];
-    private readonly Tensor _position = parameters[Prefix + "position_embeddings.weight"];
-    private readonly Tensor _type = parameters[Prefix + "token_type_embeddings.weight"];
+    private readonly EmbeddingTables _tables = new(parameters[WordTable], parameters[PositionTable], parameters[Prefix + "token_type_embeddings.weight"],
+        shape.PadTokenId, shape.PaddingPosition);
+
     private readonly Tensor _gamma = parameters[Prefix + "LayerNorm.weight"];
     private readonly Tensor _beta = parameters[Prefix + "LayerNorm.bias"];
+
+    /// <summary>The word table's name.</summary>
+    public const string WordTable = Prefix + "word_embeddings.weight";
+
+    /// <summary>The position table's name.</summary>
+    public const string PositionTable = Prefix + "position_embeddings.weight";
 
     /// <summary>The parameters this module reads.</summary>
     public static IEnumerable<ParameterSpec> Specs(EncoderShape shape) =>
     [
-        new(Prefix + "word_embeddings.weight", ParameterRole.Table, shape.VocabSize, shape.HiddenSize, shape.PadTokenId),
-        new(Prefix + "position_embeddings.weight", ParameterRole.Table, shape.MaxPositions, shape.HiddenSize, shape.PaddingPosition),
+        new(WordTable, ParameterRole.Table, shape.VocabSize, shape.HiddenSize, shape.PadTokenId),
+        new(PositionTable, ParameterRole.Table, shape.MaxPositions, shape.HiddenSize, shape.PaddingPosition),
         new(Prefix + "token_type_embeddings.weight", ParameterRole.Table, shape.TypeVocabSize, shape.HiddenSize),
         new(Prefix + "LayerNorm.weight", ParameterRole.Gain, 1, shape.HiddenSize),
         new(Prefix + "LayerNorm.bias", ParameterRole.Bias, 1, shape.HiddenSize),
@@ -26,5 +32,5 @@ internal sealed class BertEmbeddings(ParameterStore parameters, EncoderShape sha
 
     /// <summary>[T] ids -> [T, D].</summary>
     public Tensor Forward(Tape tape, PackedTensors batch) =>
-        tape.EmbeddingLayerNorm(batch, _word, _position, _type, _gamma, _beta, shape.LayerNormEpsilon);
+        tape.Dropout(tape.EmbeddingLayerNorm(batch, _tables, _gamma, _beta, shape.LayerNormEpsilon), shape.HiddenDropout);
 }

@@ -1,5 +1,4 @@
 using BgeMetal.Autograd;
-using BgeMetal.Kernels.Cpu;
 using BgeMetal.Ops;
 using BgeMetal.Tensors;
 
@@ -62,7 +61,7 @@ internal sealed class BertLayer
     {
         Tensor qkv = tape.Linear(x, _queryKeyValue);
         Tensor context = tape.Attention(_queryKeyValue.Part(qkv, 0), _queryKeyValue.Part(qkv, 1), _queryKeyValue.Part(qkv, 2),
-            batch.CuSeqlens, batch.CuSeqlens, _shape.NumHeads);
+            batch.CuSeqlens, batch.CuSeqlens, _shape.NumHeads, _shape.AttentionDropout);
         return FeedForward(tape, x, context);
     }
 
@@ -75,14 +74,14 @@ internal sealed class BertLayer
         Tensor keyValue = tape.Linear(x, _keyValue);
         Tensor first = tape.ClsPooling(x, batch.CuSeqlens);
         Tensor context = tape.Attention(tape.Linear(first, _query), _keyValue.Part(keyValue, 0), _keyValue.Part(keyValue, 1),
-            batch.ClsOffsets, batch.CuSeqlens, _shape.NumHeads);
+            batch.ClsOffsets, batch.CuSeqlens, _shape.NumHeads, _shape.AttentionDropout);
         return FeedForward(tape, first, context);
     }
 
     private Tensor FeedForward(Tape tape, Tensor x, Tensor context)
     {
-        Tensor attended = tape.AddLayerNorm(tape.Linear(context, _attentionOutput), x, _attentionGamma, _attentionBeta, _shape.LayerNormEpsilon);
-        Tensor expanded = tape.Linear(attended, _intermediate, LinearEpilogue.Gelu);
-        return tape.AddLayerNorm(tape.Linear(expanded, _output), attended, _outputGamma, _outputBeta, _shape.LayerNormEpsilon);
+        Tensor attended = tape.AddLayerNorm(tape.Dropout(tape.Linear(context, _attentionOutput), _shape.HiddenDropout), x, _attentionGamma, _attentionBeta, _shape.LayerNormEpsilon);
+        Tensor expanded = tape.Linear(attended, _intermediate, Activation.Gelu);
+        return tape.AddLayerNorm(tape.Dropout(tape.Linear(expanded, _output), _shape.HiddenDropout), attended, _outputGamma, _outputBeta, _shape.LayerNormEpsilon);
     }
 }

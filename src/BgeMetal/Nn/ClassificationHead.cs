@@ -1,5 +1,4 @@
 using BgeMetal.Autograd;
-using BgeMetal.Kernels.Cpu;
 using BgeMetal.Ops;
 using BgeMetal.Tensors;
 
@@ -19,7 +18,7 @@ internal sealed class ClassificationHead(ParameterStore parameters, Classificati
         [new([names.Dense], hiddenSize, hiddenSize), new([names.Output], numLabels, hiddenSize)];
 
     /// <summary>cls [B, D] -> logits [B, labels].</summary>
-    public Tensor Forward(Tape tape, Tensor cls) => tape.Linear(tape.Linear(cls, _dense, LinearEpilogue.Tanh), _output);
+    public Tensor Forward(Tape tape, Tensor cls) => tape.Linear(tape.Linear(cls, _dense, Activation.Tanh), _output);
 }
 
 /// <summary>State-dict prefixes of the two layers of a classification head.</summary>

@@ -1,4 +1,5 @@
 using BgeMetal.Autograd;
+using BgeMetal.Kernels.Cpu;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Ops;
@@ -10,19 +11,35 @@ internal static class AttentionOp
     {
         /// <summary>
         /// q [Tq, D], k and v [Tk, D] -> [Tq, D]; sequence b's queries are the rows queryOffsets[b] .. queryOffsets[b+1] and look at the keys
-        /// keyOffsets[b] .. keyOffsets[b+1]. Scores are scaled by 1 / sqrt(D / numHeads).
+        /// keyOffsets[b] .. keyOffsets[b+1]. Scores are scaled by 1 / sqrt(D / numHeads); attention weights are dropped in training only. q, k and v are
+        /// read by no other operation: their gradients are stored.
         /// </summary>
-        public unsafe Tensor Attention(Tensor q, Tensor k, Tensor v, Tensor queryOffsets, Tensor keyOffsets, int numHeads)
+        public unsafe Tensor Attention(Tensor q, Tensor k, Tensor v, Tensor queryOffsets, Tensor keyOffsets, int numHeads, float dropout)
         {
             Check.NotEmpty("Attention", q);
             Check.Shape("Attention", "k", k, k.Rows, q.Columns);
             Check.Shape("Attention", "v", v, k.Rows, q.Columns);
             Check.Shape("Attention", "queryOffsets", queryOffsets, 1, keyOffsets.Columns);
-            int headDim = q.Columns / numHeads;
+            int headDim = q.Columns / numHeads, sequences = keyOffsets.Columns - 1;
+            float scale = 1 / MathF.Sqrt(headDim);
             Tensor output = tape.Arena.Activation(q.Rows, q.Columns);
-            Kernels.Cpu.Attention.Forward(tape.Device.Team, q.Floats, q.RowStride, k.Floats, k.RowStride, v.Floats, v.RowStride,
-                queryOffsets.Ints, keyOffsets.Ints, keyOffsets.Columns - 1, numHeads, headDim, 1 / MathF.Sqrt(headDim),
-                output.Floats, output.RowStride, null);
+            if (!tape.IsRecording)
+            {
+                Kernels.Cpu.Attention.Forward(tape.Device.Team, q.Floats, q.RowStride, k.Floats, k.RowStride, v.Floats, v.RowStride,
+                    queryOffsets.Ints, keyOffsets.Ints, sequences, numHeads, headDim, scale, output.Floats, output.RowStride, null);
+                return output;
+            }
+            Tensor logSumExp = tape.Arena.Activation(1, checked(numHeads * q.Rows));
+            ulong seed = tape.NextSeed();
+            AttentionTraining.Forward(tape.Device.Team, q.Floats, q.RowStride, k.Floats, k.RowStride, v.Floats, v.RowStride,
+                queryOffsets.Ints, keyOffsets.Ints, sequences, numHeads, headDim, scale, output.Floats, output.RowStride, logSumExp.Floats, dropout, seed);
+            tape.Record("Attention", output, gradient =>
+            {
+                Tensor dq = tape.Grad(q).Buffer, dk = tape.Grad(k).Buffer, dv = tape.Grad(v).Buffer;
+                AttentionBackward.Run(tape.Device.Team, q.Floats, q.RowStride, k.Floats, k.RowStride, v.Floats, v.RowStride, output.Floats, output.RowStride,
+                    gradient.Floats, gradient.RowStride, logSumExp.Floats, queryOffsets.Ints, keyOffsets.Ints, sequences, numHeads, headDim, scale, dropout, seed,
+                    dq.Floats, dq.RowStride, dk.Floats, dk.RowStride, dv.Floats, dv.RowStride);
+            });
             return output;
         }
     }

@@ -4,18 +4,46 @@ using BgeMetal.Tensors;
 
 namespace BgeMetal.Ops;
 
-/// <summary>The input embeddings: the sum of three table rows a token, normalised.</summary>
+/// <summary>The three tables that a token's input vector is the sum of.</summary>
+/// <param name="Word">Word table [V, D].</param>
+/// <param name="Position">Position table [positions, D].</param>
+/// <param name="TokenType">Token type table [types, D].</param>
+/// <param name="PaddingId">The word row that takes no gradient; -1 for none.</param>
+/// <param name="PaddingPosition">The position row that takes no gradient; -1 for none.</param>
+internal readonly record struct EmbeddingTables(Tensor Word, Tensor Position, Tensor TokenType, int PaddingId, int PaddingPosition);
+
+/// <summary>The input embeddings: the sum of three table rows a token.</summary>
 internal static class EmbeddingOp
 {
     extension(Tape tape)
     {
         /// <summary>LayerNorm(word[ids] + position[positions] + type[types]) [T, D]. The ids are trusted: the batch builder checked them.</summary>
-        public unsafe Tensor EmbeddingLayerNorm(PackedTensors batch, Tensor word, Tensor position, Tensor type, Tensor gamma, Tensor beta, float epsilon)
+        public unsafe Tensor EmbeddingLayerNorm(PackedTensors batch, EmbeddingTables tables, Tensor gamma, Tensor beta, float epsilon)
         {
             if (batch.TotalTokens == 0) throw new ArgumentException("Embedding: the batch is empty");
-            Tensor y = tape.Arena.Activation(batch.TotalTokens, word.Columns);
-            Embedding.Forward(tape.Device.Team, batch.TokenIds.Ints, batch.PositionIds.Ints, batch.TokenTypeIds.Ints, batch.TotalTokens,
-                word.Floats, position.Floats, type.Floats, word.Columns, gamma.Floats, beta.Floats, epsilon, y.Floats, y.RowStride);
+            if (tape.IsRecording) return tape.LayerNorm(tape.Embedding(batch, tables), gamma, beta, epsilon);
+            Tensor y = tape.Arena.Activation(batch.TotalTokens, tables.Word.Columns);
+            Kernels.Cpu.Embedding.Forward(tape.Device.Team, batch.TokenIds.Ints, batch.PositionIds.Ints, batch.TokenTypeIds.Ints, batch.TotalTokens,
+                tables.Word.Floats, tables.Position.Floats, tables.TokenType.Floats, y.Columns, gamma.Floats, beta.Floats, epsilon, y.Floats, y.RowStride);
+            return y;
+        }
+
+        /// <summary>word[ids] + position[positions] + type[types] [T, D]. Look-up gradients are added in a fixed order.</summary>
+        public unsafe Tensor Embedding(PackedTensors batch, EmbeddingTables tables)
+        {
+            Tensor y = tape.Arena.Activation(batch.TotalTokens, tables.Word.Columns);
+            Kernels.Cpu.Embedding.Forward(tape.Device.Team, batch.TokenIds.Ints, batch.PositionIds.Ints, batch.TokenTypeIds.Ints, batch.TotalTokens,
+                tables.Word.Floats, tables.Position.Floats, tables.TokenType.Floats, y.Columns, y.Floats, y.RowStride);
+            if (tape.IsRecording)
+            {
+                tape.Record("Embedding", y, dy =>
+                {
+                    TrainableParameters parameters = tape.Parameters!;
+                    EmbeddingBackward.Run(tape.Device.Team, batch.TokenIds.Ints, batch.PositionIds.Ints, batch.TokenTypeIds.Ints, batch.TotalTokens,
+                        dy.Floats, dy.RowStride, dy.Columns, tables.PaddingId, tables.PaddingPosition, parameters.GradientOf(tables.Word).Floats,
+                        parameters.GradientOf(tables.Position).Floats, parameters.GradientOf(tables.TokenType).Floats);
+                });
+            }
             return y;
         }
     }

@@ -9,17 +9,64 @@ internal static class LayerNormOp
 {
     extension(Tape tape)
     {
+        /// <summary>LayerNorm(x) [T, D]. Statistics in fp32.</summary>
+        public unsafe Tensor LayerNorm(Tensor x, Tensor gamma, Tensor beta, float epsilon)
+        {
+            CheckShapes("LayerNorm", x, gamma, beta);
+            Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
+            (Tensor mean, Tensor rstd) = Statistics(tape, x.Rows);
+            Kernels.Cpu.LayerNorm.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, gamma.Floats, beta.Floats, epsilon,
+                y.Floats, y.RowStride, mean.Floats, rstd.Floats);
+            if (tape.IsRecording)
+            {
+                tape.Record("LayerNorm", y, dy =>
+                {
+                    GradientSlot dx = tape.Grad(x);
+                    Backward(tape, x, dy, gamma, beta, mean, rstd, dx.Buffer, dx.Accumulate);
+                });
+            }
+            return y;
+        }
+
         /// <summary>LayerNorm(x + residual) [T, D]. Statistics in fp32.</summary>
         public unsafe Tensor AddLayerNorm(Tensor x, Tensor residual, Tensor gamma, Tensor beta, float epsilon)
         {
-            Check.NotEmpty("AddLayerNorm", x);
+            CheckShapes("AddLayerNorm", x, gamma, beta);
             Check.Shape("AddLayerNorm", "residual", residual, x.Rows, x.Columns);
-            Check.Shape("AddLayerNorm", "gamma", gamma, 1, x.Columns);
-            Check.Shape("AddLayerNorm", "beta", beta, 1, x.Columns);
             Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
-            LayerNorm.AddForward(tape.Device.Team, x.Floats, x.RowStride, residual.Floats, residual.RowStride, x.Rows, x.Columns,
-                gamma.Floats, beta.Floats, epsilon, null, 0, y.Floats, y.RowStride, null, null);
+            Tensor sum = tape.IsRecording ? tape.Arena.Activation(x.Rows, x.Columns) : default;
+            (Tensor mean, Tensor rstd) = Statistics(tape, x.Rows);
+            Kernels.Cpu.LayerNorm.AddForward(tape.Device.Team, x.Floats, x.RowStride, residual.Floats, residual.RowStride, x.Rows, x.Columns,
+                gamma.Floats, beta.Floats, epsilon, sum.Floats, sum.RowStride, y.Floats, y.RowStride, mean.Floats, rstd.Floats);
+            if (tape.IsRecording)
+            {
+                tape.Record("AddLayerNorm", y, dy =>
+                {
+                    GradientSlot dx = tape.Grad(x);
+                    Tensor dsum = dx.Accumulate ? tape.Arena.Activation(x.Rows, x.Columns) : dx.Buffer;
+                    Backward(tape, sum, dy, gamma, beta, mean, rstd, dsum, accumulate: false);
+                    tape.AddGradient(residual, dsum);
+                    if (dx.Accumulate) tape.AddGradient(x, dsum);
+                });
+            }
             return y;
         }
+    }
+
+    private static void CheckShapes(string operation, Tensor x, Tensor gamma, Tensor beta)
+    {
+        Check.NotEmpty(operation, x);
+        Check.Shape(operation, "gamma", gamma, 1, x.Columns);
+        Check.Shape(operation, "beta", beta, 1, x.Columns);
+    }
+
+    private static (Tensor Mean, Tensor Rstd) Statistics(Tape tape, int rows) =>
+        tape.IsRecording ? (tape.Arena.Activation(1, rows), tape.Arena.Activation(1, rows)) : default;
+
+    private static unsafe void Backward(Tape tape, Tensor x, Tensor dy, Tensor gamma, Tensor beta, Tensor mean, Tensor rstd, Tensor dx, bool accumulate)
+    {
+        Tensor dgamma = tape.Parameters!.GradientOf(gamma), dbeta = tape.Parameters.GradientOf(beta);
+        LayerNormBackward.Run(tape.Device.Team, x.Floats, x.RowStride, dy.Floats, dy.RowStride, x.Rows, x.Columns, gamma.Floats, mean.Floats, rstd.Floats,
+            dx.Floats, dx.RowStride, accumulate, dgamma.Floats, dbeta.Floats);
     }
 }

@@ -4,6 +4,19 @@ using BgeMetal.Tensors;
 
 namespace BgeMetal.Ops;
 
+/// <summary>What follows a linear layer.</summary>
+internal enum Activation
+{
+    /// <summary>Nothing.</summary>
+    None,
+
+    /// <summary>x Phi(x), with the exact error function (Hendrycks and Gimpel 2016).</summary>
+    Gelu,
+
+    /// <summary>The hyperbolic tangent.</summary>
+    Tanh,
+}
+
 /// <summary>y = f(x W^T + b), the activation fused into the matmul's epilogue.</summary>
 internal static class LinearOp
 {
@@ -11,17 +24,73 @@ internal static class LinearOp
     {
         /// <summary>
         /// x [T, in] -> [T, out]; several layers side by side give their columns side by side (<see cref="LinearWeight.Part"/>).
-        /// 2 T in out FLOP; reads the weight once an L2-sized block of rows.
+        /// 2 T in out FLOP, and twice that in the backward pass.
         /// </summary>
-        public unsafe Tensor Linear(Tensor x, LinearWeight weight, LinearEpilogue epilogue = LinearEpilogue.None)
+        public Tensor Linear(Tensor x, LinearWeight weight, Activation activation = Activation.None)
         {
             Check.NotEmpty("Linear", x);
             Check.Shape("Linear", "x", x, x.Rows, weight.InFeatures);
-            if (epilogue == LinearEpilogue.Residual) throw new ArgumentException("Linear: a residual goes through AddLayerNorm", nameof(epilogue));
-            Tensor y = tape.Arena.Activation(x.Rows, weight.OutColumns);
-            Kernels.Cpu.Linear.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, weight.Panels, weight.Bias.Floats, weight.OutColumns,
-                epilogue, null, 0, y.Floats, y.RowStride);
-            return y;
+            if (!tape.IsRecording) return Forward(tape, x, weight, Epilogue(activation));
+            if (activation != Activation.Gelu)
+            {
+                Tensor y = Forward(tape, x, weight, Epilogue(activation));
+                tape.Record("Linear", y, dy => Backward(tape, x, weight, activation == Activation.Tanh ? TanhBackward(tape, y, dy) : dy));
+                return y;
+            }
+            Tensor preActivation = Forward(tape, x, weight, LinearEpilogue.None);
+            Tensor activated = GeluForward(tape, preActivation);
+            tape.Record("LinearGelu", activated, dy => Backward(tape, x, weight, GeluBackward(tape, preActivation, dy)));
+            return activated;
+        }
+    }
+
+    private static LinearEpilogue Epilogue(Activation activation) => activation switch
+    {
+        Activation.Gelu => LinearEpilogue.Gelu,
+        Activation.Tanh => LinearEpilogue.Tanh,
+        _ => LinearEpilogue.None,
+    };
+
+    private static unsafe Tensor Forward(Tape tape, Tensor x, LinearWeight weight, LinearEpilogue epilogue)
+    {
+        Tensor y = tape.Arena.Activation(x.Rows, weight.OutColumns);
+        Kernels.Cpu.Linear.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, weight.Panels, weight.Bias.Floats, weight.OutColumns,
+            epilogue, null, 0, y.Floats, y.RowStride);
+        return y;
+    }
+
+    private static unsafe Tensor GeluForward(Tape tape, Tensor x)
+    {
+        Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
+        Gelu.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, y.Floats, y.RowStride);
+        return y;
+    }
+
+    /// <summary>In place: dy becomes the pre-activation's gradient.</summary>
+    private static unsafe Tensor GeluBackward(Tape tape, Tensor x, Tensor dy)
+    {
+        Gelu.Backward(tape.Device.Team, x.Floats, x.RowStride, dy.Floats, dy.RowStride, x.Rows, x.Columns, dy.Floats, dy.RowStride);
+        return dy;
+    }
+
+    private static unsafe Tensor TanhBackward(Tape tape, Tensor y, Tensor dy)
+    {
+        TanhGradient.Backward(tape.Device.Team, y.Floats, y.RowStride, dy.Floats, dy.RowStride, y.Rows, y.Columns, dy.Floats, dy.RowStride);
+        return dy;
+    }
+
+    private static unsafe void Backward(Tape tape, Tensor x, LinearWeight weight, Tensor dy)
+    {
+        LinearMasters masters = weight.Masters!;
+        WorkerTeam team = tape.Device.Team;
+        for (int i = 0; i < weight.LayerCount; i++)
+        {
+            Tensor part = weight.LayerCount == 1 ? dy : weight.Part(dy, i);
+            Tensor dw = tape.Parameters!.GradientOf(masters.Weights[i]), db = tape.Parameters.GradientOf(masters.Biases[i]);
+            LinearBackward.Weight(team, part.Floats, part.RowStride, x.Floats, x.RowStride, x.Rows, part.Columns, x.Columns, dw.Floats, dw.RowStride);
+            LinearBackward.Bias(team, part.Floats, part.RowStride, part.Rows, part.Columns, db.Floats);
+            nint panels = (nint)masters.TransposedPanels(weight.Spec, i);
+            tape.AddProduct(x, part, panels);
         }
     }
 }

@@ -1,4 +1,5 @@
 using BgeMetal.Autograd;
+using BgeMetal.Kernels.Cpu;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Ops;
@@ -14,6 +15,15 @@ internal static class NormalizeRowsOp
             Check.NotEmpty("NormalizeRows", x);
             Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
             Kernels.Cpu.NormalizeRows.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, y.Floats, y.RowStride);
+            if (tape.IsRecording)
+            {
+                tape.Record("NormalizeRows", y, dy =>
+                {
+                    GradientSlot dx = tape.Grad(x);
+                    NormalizeRowsBackward.Run(tape.Device.Team, x.Floats, x.RowStride, dy.Floats, dy.RowStride, x.Rows, x.Columns,
+                        dx.Buffer.Floats, dx.Buffer.RowStride, dx.Accumulate);
+                });
+            }
             return y;
         }
     }

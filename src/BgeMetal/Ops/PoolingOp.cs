@@ -15,6 +15,14 @@ internal static class PoolingOp
             Check.NotEmpty("ClsPooling", x);
             Tensor y = tape.Arena.Activation(cuSeqlens.Columns - 1, x.Columns);
             Pooling.Cls(tape.Device.Team, x.Floats, x.RowStride, cuSeqlens.Ints, y.Rows, x.Columns, y.Floats, y.RowStride);
+            if (tape.IsRecording)
+            {
+                tape.Record("ClsPooling", y, dy =>
+                {
+                    Tensor dx = tape.GradToAddTo(x);
+                    PoolingBackward.Cls(tape.Device.Team, dy.Floats, dy.RowStride, cuSeqlens.Ints, dy.Rows, dy.Columns, dx.Floats, dx.RowStride);
+                });
+            }
             return y;
         }
 
@@ -24,6 +32,14 @@ internal static class PoolingOp
             Check.NotEmpty("MeanPooling", x);
             Tensor y = tape.Arena.Activation(cuSeqlens.Columns - 1, x.Columns);
             Pooling.Mean(tape.Device.Team, x.Floats, x.RowStride, cuSeqlens.Ints, y.Rows, x.Columns, y.Floats, y.RowStride);
+            if (tape.IsRecording)
+            {
+                tape.Record("MeanPooling", y, dy =>
+                {
+                    Tensor dx = tape.GradToAddTo(x);
+                    PoolingBackward.Mean(tape.Device.Team, dy.Floats, dy.RowStride, cuSeqlens.Ints, dy.Rows, dy.Columns, dx.Floats, dx.RowStride);
+                });
+            }
             return y;
         }
     }

@@ -14,7 +14,7 @@ internal static class CheckpointMapping
         public EncoderShape ToEncoderShape() => new(
             config.VocabSize, config.HiddenSize, config.NumHiddenLayers, config.NumAttentionHeads, config.IntermediateSize,
             config.MaxPositionEmbeddings, config.TypeVocabSize, config.PadTokenId,
-            config.ModelType == ModelConfig.XlmRoberta ? config.PadTokenId : -1, (float)config.LayerNormEps);
+            config.ModelType == ModelConfig.XlmRoberta ? config.PadTokenId : -1, (float)config.LayerNormEps, (float)config.HiddenDropoutProb, (float)config.AttentionDropoutProb);
 
         /// <summary>The name the model was published or saved under, if config.json has one.</summary>
         public string? NameOrPath => config.OtherFields.TryGetValue("_name_or_path", out JsonElement name) && name.ValueKind == JsonValueKind.String

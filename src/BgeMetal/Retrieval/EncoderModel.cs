@@ -28,7 +28,7 @@ internal sealed class EncoderModel : IDisposable
         MaxPositions = Positions.MaxLength(Config.MaxPositionEmbeddings);
         FileMaxLength = checkpoint.MaxSequenceLength;
         Team = new WorkerTeam(compute.EffectiveThreads);
-        Parameters = new ParameterStore(Device.SingleThread, BertEncoder.Specs(Shape), BertEncoder.LinearSpecs(Shape).Concat(head));
+        Parameters = new InferenceParameters(Device.SingleThread, BertEncoder.Specs(Shape), BertEncoder.LinearSpecs(Shape).Concat(head));
         try
         {
             TensorSource tensors = checkpoint.Tensors;

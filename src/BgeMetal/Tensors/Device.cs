@@ -16,7 +16,7 @@ internal enum DeviceKind
 /// A place to compute. On the CPU it names the team of threads that splits each operation: a team of one runs everything inline, which is how
 /// many texts are embedded (one text chunk a thread); a larger team splits inside each operation, which is how a single text is embedded.
 /// </summary>
-internal sealed class Device
+internal sealed class Device : IDisposable
 {
     private Device(DeviceKind kind, WorkerTeam team)
     {
@@ -35,6 +35,12 @@ internal sealed class Device
 
     /// <summary>The CPU with operations split over <paramref name="team"/>, which the caller owns.</summary>
     public static Device Cpu(WorkerTeam team) => new(DeviceKind.Cpu, team);
+
+    /// <summary>The CPU with operations split over so many threads, which live until the device is disposed.</summary>
+    public static Device CpuThreads(int threads) => new(DeviceKind.Cpu, new WorkerTeam(threads));
+
+    /// <summary>Ends the threads. Harmless on a device of one thread.</summary>
+    public void Dispose() => Team.Dispose();
 
     /// <inheritdoc/>
     public override string ToString() => Kind == DeviceKind.Cpu ? $"cpu ({Team.Threads} threads)" : "cuda";

@@ -16,16 +16,23 @@ internal sealed class LinearWeight
     private readonly int _layers;
 
     /// <summary>A view of <paramref name="layers"/> layers whose panels start at <paramref name="panels"/>.</summary>
-    public LinearWeight(LinearSpec spec, nint panels, Tensor bias, int layers)
+    public LinearWeight(LinearSpec spec, nint panels, Tensor bias, int layers, LinearMasters? masters = null)
     {
         Spec = spec;
         _panels = panels;
         _bias = bias;
         _layers = layers;
+        Masters = masters;
     }
 
     /// <summary>The layers as the model declares them.</summary>
     public LinearSpec Spec { get; }
+
+    /// <summary>The layers of this view.</summary>
+    public int LayerCount => _layers;
+
+    /// <summary>What training needs; null for inference.</summary>
+    public LinearMasters? Masters { get; }
 
     /// <summary>Columns of the input.</summary>
     public int InFeatures => Spec.InFeatures;
@@ -47,7 +54,7 @@ internal sealed class LinearWeight
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(first + count, _layers, nameof(count));
         nint panels = _panels + (nint)first * Stride(Spec) * InFeatures * DType.Float32.SizeBytes;
-        return new LinearWeight(Spec, panels, _bias.ColumnRange(first * Stride(Spec), count * Stride(Spec)), count);
+        return new LinearWeight(Spec, panels, _bias.ColumnRange(first * Stride(Spec), count * Stride(Spec)), count, Masters?.Layers(Spec, first, count));
     }
 
     /// <summary>Layer <paramref name="index"/>'s columns of an output of this weight.</summary>

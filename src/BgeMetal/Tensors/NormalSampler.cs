@@ -38,11 +38,5 @@ internal sealed class NormalSampler
 
     private double Uniform() => (Next() >> 11) * (1.0 / (1UL << 53));
 
-    private ulong Next()
-    {
-        ulong z = _state += 0x9E3779B97F4A7C15;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return z ^ (z >> 31);
-    }
+    private ulong Next() => SplitMix64.Mix(_state += SplitMix64.Increment);
 }

@@ -11,6 +11,11 @@ internal readonly struct Tensor
 {
     /// <summary>A view of <paramref name="rows"/> x <paramref name="columns"/> elements at <paramref name="address"/>.</summary>
     public Tensor(Device device, nint address, DType dtype, int rows, int columns, int rowStride)
+        : this(device, address, dtype, rows, columns, rowStride, address, columns)
+    {
+    }
+
+    private Tensor(Device device, nint address, DType dtype, int rows, int columns, int rowStride, nint wholeAddress, int wholeColumns)
     {
         Device = device;
         Address = address;
@@ -18,6 +23,8 @@ internal readonly struct Tensor
         Rows = rows;
         Columns = columns;
         RowStride = rowStride;
+        WholeAddress = wholeAddress;
+        WholeColumns = wholeColumns;
     }
 
     /// <summary>Where the memory is.</summary>
@@ -38,6 +45,12 @@ internal readonly struct Tensor
     /// <summary>Elements from one row's start to the next one's.</summary>
     public int RowStride { get; }
 
+    /// <summary>The address of the tensor that this is a column range of; its own when it is no range.</summary>
+    public nint WholeAddress { get; }
+
+    /// <summary>The columns of the tensor that this is a column range of.</summary>
+    public int WholeColumns { get; }
+
     /// <summary>Whether there is no memory behind this view.</summary>
     public bool IsAbsent => Address == 0;
 
@@ -52,7 +65,15 @@ internal readonly struct Tensor
     {
         if (start < 0 || count < 0 || start + count > Columns)
             throw new ArgumentOutOfRangeException(nameof(start), $"columns {start}..{start + count} of {this}");
-        return new Tensor(Device, Address + (nint)start * DType.SizeBytes, DType, Rows, count, RowStride);
+        return new Tensor(Device, Address + (nint)start * DType.SizeBytes, DType, Rows, count, RowStride, WholeAddress, WholeColumns);
+    }
+
+    /// <summary>The rows <paramref name="start"/> .. <paramref name="start"/> + <paramref name="count"/>, a tensor of its own for gradients.</summary>
+    public Tensor RowRange(int start, int count)
+    {
+        if (start < 0 || count < 0 || start + count > Rows)
+            throw new ArgumentOutOfRangeException(nameof(start), $"rows {start}..{start + count} of {this}");
+        return new Tensor(Device, Address + (nint)start * RowStride * DType.SizeBytes, DType, count, Columns, RowStride);
     }
 
     /// <summary>One row of a CPU float tensor as a span.</summary>

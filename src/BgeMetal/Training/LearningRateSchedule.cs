@@ -1,7 +1,7 @@
 namespace BgeMetal.Training;
 
 /// <summary>The shapes of a learning rate over a run, with the names of Hugging Face's Trainer.</summary>
-internal enum LearningRateShape
+public enum LearningRateShape
 {
     /// <summary><c>linear</c>: up to the full rate over the warm-up, then down to 0 at the end.</summary>
     Linear,

@@ -1,0 +1,33 @@
+using System.Globalization;
+using BgeMetal.Cli.Output;
+using BgeMetal.Training;
+
+namespace BgeMetal.Cli;
+
+/// <summary>Shows a training run: a bar of steps, and the loss now and then.</summary>
+internal static class TrainingRun
+{
+    private static readonly TimeSpan s_interval = TimeSpan.FromSeconds(10);
+
+    /// <summary>Runs a trainer under a progress display.</summary>
+    public static TrainingSummary Watch(Terminal terminal, Func<Action<TrainingProgress>, TrainingSummary> run)
+    {
+        Progress? bar = null;
+        DateTime said = DateTime.UtcNow;
+        try
+        {
+            return run(step =>
+            {
+                bar ??= terminal.Watch("training", "steps", step.TotalSteps);
+                bar.Report(1);
+                if (DateTime.UtcNow - said < s_interval) return;
+                said = DateTime.UtcNow;
+                terminal.Say(string.Create(CultureInfo.InvariantCulture, $"step {step.Step} of {step.TotalSteps}: loss {step.Loss:0.0000}"));
+            });
+        }
+        finally
+        {
+            bar?.Dispose();
+        }
+    }
+}

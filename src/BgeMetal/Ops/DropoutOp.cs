@@ -1,0 +1,26 @@
+using BgeMetal.Autograd;
+using BgeMetal.Tensors;
+
+namespace BgeMetal.Ops;
+
+/// <summary>Inverted dropout (Srivastava et al. 2014): elements are zeroed with a probability and the rest scaled up, in training only.</summary>
+internal static class DropoutOp
+{
+    extension(Tape tape)
+    {
+        /// <summary>x [T, D] with elements dropped; x itself on an inference tape or with probability 0. The mask is drawn again in the backward pass.</summary>
+        public unsafe Tensor Dropout(Tensor x, float probability)
+        {
+            if (!tape.IsRecording || probability == 0) return x;
+            ulong seed = tape.NextSeed();
+            Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
+            Kernels.Cpu.Dropout.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, probability, seed, y.Floats, y.RowStride);
+            tape.Record("Dropout", y, dy =>
+            {
+                Kernels.Cpu.Dropout.Forward(tape.Device.Team, dy.Floats, dy.RowStride, dy.Rows, dy.Columns, probability, seed, dy.Floats, dy.RowStride);
+                tape.AddGradient(x, dy);
+            });
+            return y;
+        }
+    }
+}

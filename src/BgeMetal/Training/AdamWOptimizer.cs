@@ -1,0 +1,25 @@
+using BgeMetal.Ops;
+using BgeMetal.Tensors;
+
+namespace BgeMetal.Training;
+
+/// <summary>Updates all parameters after clipping by the global norm; weight decay leaves biases and LayerNorm gains alone.</summary>
+internal sealed class AdamWOptimizer(TrainableParameters parameters, TrainingOptions options, Device device)
+{
+    /// <summary>Updates done so far: t of the bias correction.</summary>
+    public int Updates { get; set; }
+
+    /// <summary>The norm of all gradients, before clipping. Not finite when any gradient is not.</summary>
+    public double GradientNorm() => AdamWOp.GradientNorm(device, parameters);
+
+    /// <summary>One update with the gradients clipped from <paramref name="norm"/>; then they are zero and the packed weights are new.</summary>
+    public void Step(double learningRate, double norm)
+    {
+        Updates++;
+        double clip = options.MaxGradNorm > 0 ? Math.Min(1, options.MaxGradNorm / (norm + 1e-6)) : 1;
+        AdamWSettings settings = new(learningRate, options.AdamBeta1, options.AdamBeta2, options.AdamEpsilon, options.WeightDecay, Updates);
+        AdamWOp.Step(device, parameters, settings, (float)clip);
+        parameters.ZeroGradients();
+        parameters.Repack(device.Team);
+    }
+}
