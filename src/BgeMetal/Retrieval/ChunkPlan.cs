@@ -34,7 +34,7 @@ internal sealed class ChunkPlan
         Array.Sort(order, (a, b) => sequences[a].Length != sequences[b].Length ? sequences[b].Length.CompareTo(sequences[a].Length) : a.CompareTo(b));
         long total = sequences.Sum(sequence => (long)sequence.Length);
         bool splitInside = threads > 1 && (sequences.Count == 1 || total < (long)threads * TokensWorthAThread);
-        long target = splitInside ? chunkTokens : Math.Min(chunkTokens, Math.Max(1, (total + threads - 1) / threads));
+        long target = splitInside ? chunkTokens : BalancedTarget(total, chunkTokens, threads);
         List<int> starts = [0];
         long tokens = 0;
         for (int i = 0; i < order.Length; i++)
@@ -49,5 +49,12 @@ internal sealed class ChunkPlan
         }
         starts.Add(order.Length);
         return new ChunkPlan(order, starts, splitInside);
+    }
+
+    /// <summary>Tokens a chunk, at most <paramref name="chunkTokens"/>, so that the number of chunks is a multiple of the threads and all end together.</summary>
+    private static long BalancedTarget(long total, int chunkTokens, int threads)
+    {
+        long rounds = (total + (long)chunkTokens * threads - 1) / ((long)chunkTokens * threads);
+        return Math.Max(1, (total + rounds * threads - 1) / (rounds * threads));
     }
 }
