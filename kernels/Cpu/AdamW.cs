@@ -39,9 +39,19 @@ public static unsafe class AdamW
         ArgumentOutOfRangeException.ThrowIfNegative(count);
         StepJob job = new()
         {
-            P = master + start, G = grad + start, M = m + start, V = v + start, Count = count, Keep = (float)(1 - (lr * weightDecay)),
-            Weight1 = (float)(1 - beta1), Beta2 = (float)beta2, Weight2 = (float)(1 - beta2), Epsilon = (float)epsilon,
-            Step = (float)-(lr / biasCorrection1), Root2 = (float)Math.Sqrt(biasCorrection2), Scale = gradScale,
+            P = master + start,
+            G = grad + start,
+            M = m + start,
+            V = v + start,
+            Count = count,
+            Keep = (float)(1 - (lr * weightDecay)),
+            Weight1 = (float)(1 - beta1),
+            Beta2 = (float)beta2,
+            Weight2 = (float)(1 - beta2),
+            Epsilon = (float)epsilon,
+            Step = (float)-(lr / biasCorrection1),
+            Root2 = (float)Math.Sqrt(biasCorrection2),
+            Scale = gradScale,
         };
         team.Run(ref job, checked((int)((count + FloatsAPart - 1) / FloatsAPart)));
     }

@@ -38,8 +38,19 @@ public static unsafe class EmbeddingBackward
         int columns = Math.Max(FewestColumns, ((hidden + wanted - 1) / wanted + Lanes.Count - 1) / Lanes.Count * Lanes.Count);
         ScatterJob job = new()
         {
-            TokenIds = tokenIds, PositionIds = positionIds, TokenTypeIds = tokenTypeIds, Tokens = tokens, Dy = dy, StrideDy = lddy, Hidden = hidden,
-            PaddingId = paddingId, PaddingPosition = paddingPosition, Dword = dword, Dposition = dposition, Dtype = dtype, ColumnsAPart = columns,
+            TokenIds = tokenIds,
+            PositionIds = positionIds,
+            TokenTypeIds = tokenTypeIds,
+            Tokens = tokens,
+            Dy = dy,
+            StrideDy = lddy,
+            Hidden = hidden,
+            PaddingId = paddingId,
+            PaddingPosition = paddingPosition,
+            Dword = dword,
+            Dposition = dposition,
+            Dtype = dtype,
+            ColumnsAPart = columns,
         };
         team.Run(ref job, tokens == 0 ? 0 : (hidden + columns - 1) / columns);
     }

@@ -74,8 +74,15 @@ public static unsafe class InfoNce
         }
         GroupJob job = new()
         {
-            Scores = scores, GroupSize = groupSize, Gradient = gradient, Dq = dq, StrideDq = lddq, AccumulateQueries = accumulateQueries,
-            Dp = dp, StrideDp = lddp, AccumulatePassages = accumulatePassages,
+            Scores = scores,
+            GroupSize = groupSize,
+            Gradient = gradient,
+            Dq = dq,
+            StrideDq = lddq,
+            AccumulateQueries = accumulateQueries,
+            Dp = dp,
+            StrideDp = lddp,
+            AccumulatePassages = accumulatePassages,
         };
         team.Run(ref job, queries);
     }
@@ -170,8 +177,17 @@ public static unsafe class InfoNce
         ArgumentNullException.ThrowIfNull(team);
         ScoreSoftmax scores = new()
         {
-            X = q, StrideX = ldq, Rows = queries, Y = p, StrideY = ldp, Columns = passages, Dim = dim, Factor = 1f / temperature, Targets = targets,
-            FirstColumn = firstPassage, LogSumExp = logSumExp,
+            X = q,
+            StrideX = ldq,
+            Rows = queries,
+            Y = p,
+            StrideY = ldp,
+            Columns = passages,
+            Dim = dim,
+            Factor = 1f / temperature,
+            Targets = targets,
+            FirstColumn = firstPassage,
+            LogSumExp = logSumExp,
         };
         scores.Check();
         return scores;

@@ -91,8 +91,15 @@ public static unsafe class KlDivergence
                 DistillationLoss.Divergence => ScoreLoss.Divergence,
                 _ => ScoreLoss.Staircase,
             },
-            Scores = scores, Stride = ldScores, Rows = rows, Columns = columns, Targets = teacher, StrideTargets = ldTeacher, Group = groupSize,
-            TeacherTemperature = teacherTemperature, Temperature = studentTemperature,
+            Scores = scores,
+            Stride = ldScores,
+            Rows = rows,
+            Columns = columns,
+            Targets = teacher,
+            StrideTargets = ldTeacher,
+            Group = groupSize,
+            TeacherTemperature = teacherTemperature,
+            Temperature = studentTemperature,
         };
     }
 }

@@ -45,8 +45,20 @@ public static unsafe class LayerNormBackward
         float* partial = ThreadScratch.RunFloats(2L * chunks * hidden);
         BackwardJob job = new()
         {
-            X = x, StrideX = ldx, Dy = dy, StrideDy = lddy, Rows = rows, Hidden = hidden, Gamma = gamma, Mean = mean, Rstd = rstd,
-            Dx = dx, StrideDx = lddx, Accumulate = accumulateDx, Partial = partial, RowsAPart = rowsAPart,
+            X = x,
+            StrideX = ldx,
+            Dy = dy,
+            StrideDy = lddy,
+            Rows = rows,
+            Hidden = hidden,
+            Gamma = gamma,
+            Mean = mean,
+            Rstd = rstd,
+            Dx = dx,
+            StrideDx = lddx,
+            Accumulate = accumulateDx,
+            Partial = partial,
+            RowsAPart = rowsAPart,
         };
         team.Run(ref job, chunks);
         ColumnSums.Add(partial, 2 * (nint)hidden, chunks, hidden, dgamma);

@@ -69,8 +69,17 @@ public static unsafe class LinearCrossEntropy
         if (rows > 0) ArgumentNullException.ThrowIfNull(labels);
         ScoreSoftmax scores = new()
         {
-            X = x, StrideX = ldx, Rows = rows, Y = weight, StrideY = ldWeight, Columns = vocabulary, Dim = dim, Bias = bias, Factor = 1f,
-            Targets = labels, LogSumExp = logSumExp,
+            X = x,
+            StrideX = ldx,
+            Rows = rows,
+            Y = weight,
+            StrideY = ldWeight,
+            Columns = vocabulary,
+            Dim = dim,
+            Bias = bias,
+            Factor = 1f,
+            Targets = labels,
+            LogSumExp = logSumExp,
         };
         scores.Check();
         return scores;

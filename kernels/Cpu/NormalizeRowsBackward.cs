@@ -33,7 +33,15 @@ public static unsafe class NormalizeRowsBackward
         ArgumentOutOfRangeException.ThrowIfLessThan(lddx, cols);
         BackwardJob job = new()
         {
-            X = x, StrideX = ldx, Dy = dy, StrideDy = lddy, Rows = rows, Columns = cols, Dx = dx, StrideDx = lddx, Accumulate = accumulate,
+            X = x,
+            StrideX = ldx,
+            Dy = dy,
+            StrideDy = lddy,
+            Rows = rows,
+            Columns = cols,
+            Dx = dx,
+            StrideDx = lddx,
+            Accumulate = accumulate,
             RowsAPart = Math.Max(1, FloatsAPart / cols),
         };
         team.Run(ref job, (rows + job.RowsAPart - 1) / job.RowsAPart);

@@ -20,7 +20,15 @@ internal static unsafe class RowMap
         ArgumentOutOfRangeException.ThrowIfLessThan(ldz, cols);
         MapJob<TFunction> job = new()
         {
-            X = x, StrideX = ldx, Y = y, StrideY = ldy, Rows = rows, Columns = cols, Z = z, StrideZ = ldz, RowsAPart = Math.Max(1, FloatsAPart / cols),
+            X = x,
+            StrideX = ldx,
+            Y = y,
+            StrideY = ldy,
+            Rows = rows,
+            Columns = cols,
+            Z = z,
+            StrideZ = ldz,
+            RowsAPart = Math.Max(1, FloatsAPart / cols),
         };
         team.Run(ref job, (rows + job.RowsAPart - 1) / job.RowsAPart);
     }

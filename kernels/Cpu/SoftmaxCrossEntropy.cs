@@ -87,7 +87,14 @@ public static unsafe class SoftmaxCrossEntropy
         ArgumentOutOfRangeException.ThrowIfLessThan(ldTargets, cols);
         return new()
         {
-            Kind = ScoreLoss.Soft, Scores = logits, Stride = ldLogits, Rows = rows, Columns = cols, Targets = targets, StrideTargets = ldTargets, Group = cols,
+            Kind = ScoreLoss.Soft,
+            Scores = logits,
+            Stride = ldLogits,
+            Rows = rows,
+            Columns = cols,
+            Targets = targets,
+            StrideTargets = ldTargets,
+            Group = cols,
             Temperature = 1f,
         };
     }
