@@ -143,6 +143,24 @@ public sealed class CudaDeviceTests(StubDriver stub)
     }
 
     [Fact]
+    public void A_launch_allocates_nothing_once_its_kernel_is_loaded()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        DeviceMatrix<BF16> x = new(new(0x10000), 64), w = new(new(0x20000), 64), y = new(new(0x30000), 64);
+        for (int i = 0; i < 3; i++) Enqueue();
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 0; i < 100; i++) Enqueue();
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+
+        void Enqueue()
+        {
+            Linear.Forward(device, new(64, 64, 64), x, w, default, LinearActivation.None, default, default, y, default);
+            LayerNorm.Forward(device, y, 64, 64, new(0x40000), new(0x50000), 1e-12f, y, default, default);
+        }
+    }
+
+    [Fact]
     public void Timers_pinned_memory_and_disposal_reach_the_driver()
     {
         stub.Reset();
