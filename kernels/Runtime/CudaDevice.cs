@@ -246,7 +246,6 @@ public sealed unsafe class CudaDevice : KernelDevice
         Api.cuStreamDestroy(Stream);
         Api.cuDevicePrimaryCtxRelease(_ordinal);
         t_current = null;
-        _cache.Dispose();
         _disposed = true;
     }
 

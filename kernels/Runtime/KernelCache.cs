@@ -8,10 +8,9 @@ namespace BgeMetal.Kernels.Runtime;
 /// (kernel, architecture, this assembly's build, ILGPU's version, the fix-ups) and begins with a digest of the text, so that a file that was cut
 /// off or changed is compiled anew. Thread-safe.
 /// </summary>
-internal sealed class KernelCache : IDisposable
+internal sealed class KernelCache
 {
     private readonly string? _folder;
-    private readonly Lazy<PtxCompiler> _compiler = new(() => new PtxCompiler());
     private int _compiled;
 
     /// <summary>Keeps files in <paramref name="folder"/>; null keeps none.</summary>
@@ -35,7 +34,7 @@ internal sealed class KernelCache : IDisposable
     {
         string? path = _folder is null ? null : Path.Combine(_folder, Key(kernel, target) + ".ptx");
         if (path is not null && TryRead(path, out string text)) return text;
-        text = _compiler.Value.Compile(kernel, target);
+        text = PtxCompiler.Compile(kernel, target);
         Interlocked.Increment(ref _compiled);
         if (path is not null) TryWrite(path, text);
         return text;
@@ -47,12 +46,6 @@ internal sealed class KernelCache : IDisposable
         string facts = string.Join('\n', kernel.Name, target, kernel.Threads, kernel.MinBlocks,
             kernel.Method.Module.ModuleVersionId, PtxCompiler.IlgpuVersion, PtxFixups.Revision);
         return $"{kernel.EntryName}-{target}-{Digest(facts)[..16]}";
-    }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        if (_compiler.IsValueCreated) _compiler.Value.Dispose();
     }
 
     private static bool TryRead(string path, out string text)

@@ -10,14 +10,11 @@ namespace BgeMetal.Kernels.Runtime;
 
 /// <summary>
 /// Compiles kernels to PTX, without a GPU or a driver. Thread-safe; the first compilation costs about half a second, later ones tens of
-/// milliseconds.
+/// milliseconds. Each has an ILGPU context of its own: in a shared one the order of some moves depends on what was compiled before, and a text that
+/// changes from run to run misses every cache.
 /// </summary>
-internal sealed class PtxCompiler : IDisposable
+internal static class PtxCompiler
 {
-    private readonly Context _context = CreateContext();
-    private readonly Dictionary<string, PTXBackend> _backends = [];
-    private readonly Lock _lock = new();
-
     /// <summary>The ILGPU version, part of the disk cache's key.</summary>
     public static string IlgpuVersion { get; } = typeof(Context).Assembly.GetName().Version?.ToString() ?? "unknown";
 
@@ -32,32 +29,14 @@ internal sealed class PtxCompiler : IDisposable
 
     /// <summary>The kernel's PTX for <paramref name="target"/> (sm_80, sm_86, sm_89, sm_90, sm_90a, ...), ready to be loaded.</summary>
     /// <exception cref="InternalCompilerException">The method uses what ILGPU cannot compile.</exception>
-    public string Compile(KernelDescriptor kernel, string target)
+    public static string Compile(KernelDescriptor kernel, string target)
     {
+        // ISA 7.8 is the first that knows sm_90 and is read by every driver from 11.8 on; nothing here needs a newer one.
+        CudaArchitecture architecture = target.StartsWith("sm_9", StringComparison.Ordinal) ? CudaArchitecture.SM_90 : CudaArchitecture.SM_80;
+        using Context context = CreateContext();
+        using PTXBackend backend = new(context, new CudaCapabilityContext(architecture), architecture, CudaInstructionSet.ISA_78, null);
         EntryPointDescription entry = EntryPointDescription.FromExplicitlyGroupedKernel(kernel.Method);
-        CompiledKernel compiled = Backend(target).Compile(entry, new KernelSpecialization(kernel.Threads, kernel.MinBlocks));
+        CompiledKernel compiled = backend.Compile(entry, new KernelSpecialization(kernel.Threads, kernel.MinBlocks));
         return PtxFixups.Apply(((PTXCompiledKernel)compiled).PTXAssembly, target, kernel.EntryName);
-    }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        foreach (PTXBackend backend in _backends.Values) backend.Dispose();
-        _context.Dispose();
-    }
-
-    private PTXBackend Backend(string target)
-    {
-        lock (_lock)
-        {
-            if (!_backends.TryGetValue(target, out PTXBackend? backend))
-            {
-                // ISA 7.8 is the first that knows sm_90 and is read by every driver from 11.8 on; nothing here needs a newer one.
-                CudaArchitecture architecture = target.StartsWith("sm_9", StringComparison.Ordinal) ? CudaArchitecture.SM_90 : CudaArchitecture.SM_80;
-                backend = new PTXBackend(_context, new CudaCapabilityContext(architecture), architecture, CudaInstructionSet.ISA_78, null);
-                _backends.Add(target, backend);
-            }
-            return backend;
-        }
     }
 }

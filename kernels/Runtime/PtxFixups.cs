@@ -7,8 +7,7 @@ namespace BgeMetal.Kernels.Runtime;
 /// <summary>
 /// What the text that ILGPU writes needs before it is loaded. Branches lose <c>.uni</c>, because ptxas unrolls no loop whose back edge carries it;
 /// <c>.target</c> names the real architecture (ILGPU stops at sm_80); the entry gets the kernel's own name and numbered names are renumbered in
-/// order of appearance, so that a recompilation gives the same text and the driver's own cache hits; the empty functions that stand for
-/// intrinsics go; 128-byte aligned parameters (tensor maps) are declared with the alignment the hardware asks for.
+/// order of appearance, because they contain counters of the compiling process and a text that changes misses the driver's own cache; the empty functions that stand for intrinsics go; 128-byte aligned parameters (tensor maps) are declared with the alignment the hardware asks for.
 /// </summary>
 internal static partial class PtxFixups
 {

@@ -10,7 +10,7 @@ public sealed class KernelCacheTests : IDisposable
     [Fact]
     public void A_second_start_reads_the_text_from_disk_and_compiles_nothing()
     {
-        using KernelCache first = new(_folder.FullName), second = new(_folder.FullName);
+        KernelCache first = new(_folder.FullName), second = new(_folder.FullName);
         string text = first.Get(Kernel, "sm_90");
         Assert.Equal((text, 1, 0), (second.Get(Kernel, "sm_90"), first.Compiled, second.Compiled));
         Assert.Contains(".target sm_90", text, StringComparison.Ordinal);
@@ -23,7 +23,7 @@ public sealed class KernelCacheTests : IDisposable
     [InlineData(-1)]
     public void A_file_that_was_cut_off_or_changed_is_compiled_anew_and_replaced(int keep)
     {
-        using KernelCache first = new(_folder.FullName), second = new(_folder.FullName), third = new(_folder.FullName);
+        KernelCache first = new(_folder.FullName), second = new(_folder.FullName), third = new(_folder.FullName);
         string text = first.Get(Kernel, "sm_80"), path = _folder.GetFiles().Single().FullName, content = File.ReadAllText(path);
         File.WriteAllText(path, keep >= 0 ? content[..keep] : content.Replace("add", "sub", StringComparison.Ordinal));
         Assert.Equal((text, 1), (second.Get(Kernel, "sm_80"), second.Compiled));
@@ -42,7 +42,7 @@ public sealed class KernelCacheTests : IDisposable
     {
         string file = Path.Combine(_folder.FullName, "file");
         File.WriteAllText(file, "");
-        using KernelCache cache = new(Path.Combine(file, "below"));
+        KernelCache cache = new(Path.Combine(file, "below"));
         Assert.Contains("ColumnSum_Finish", cache.Get(Kernel, "sm_90"), StringComparison.Ordinal);
     }
 

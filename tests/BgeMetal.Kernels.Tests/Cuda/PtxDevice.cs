@@ -12,7 +12,6 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 public sealed unsafe class PtxDevice : KernelDevice
 {
     private readonly Dictionary<KernelDescriptor, PtxProgram> _programs = [];
-    private readonly PtxCompiler _compiler = new();
 
     public override string Name => "interpreted PTX";
 
@@ -43,7 +42,7 @@ public sealed unsafe class PtxDevice : KernelDevice
     private protected override void LaunchCore<TArguments>(Action<TArguments> kernel, KernelDescriptor descriptor, GridSize grid, ref TArguments arguments)
     {
         if (!_programs.TryGetValue(descriptor, out PtxProgram? program))
-            _programs.Add(descriptor, program = PtxProgram.Parse(_compiler.Compile(descriptor, "sm_90")));
+            _programs.Add(descriptor, program = PtxProgram.Parse(PtxCompiler.Compile(descriptor, "sm_90")));
         byte[] bytes = MemoryMarshal.AsBytes(new ReadOnlySpan<TArguments>(in arguments)).ToArray();
         for (int z = 0; z < grid.Z; z++)
             for (int y = 0; y < grid.Y; y++)
@@ -51,7 +50,9 @@ public sealed unsafe class PtxDevice : KernelDevice
                     RunBlock(program, new PtxBlock(bytes, descriptor.SharedBytes, (grid.X, grid.Y, grid.Z), (x, y, z), descriptor.Threads), descriptor.Threads);
     }
 
-    protected override void Dispose(bool disposing) => _compiler.Dispose();
+    protected override void Dispose(bool disposing)
+    {
+    }
 
     private static void RunBlock(PtxProgram program, PtxBlock block, int count)
     {
