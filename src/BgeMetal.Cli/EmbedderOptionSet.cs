@@ -39,6 +39,9 @@ internal sealed class EmbedderOptionSet
     /// <summary>The model as it was named.</summary>
     public string ModelName(ParseResult parsed) => _model.Name(parsed);
 
+    /// <summary>Seed of everything random.</summary>
+    public int Seed(ParseResult parsed) => parsed.GetValue(_seed);
+
     /// <summary>Where to compute.</summary>
     public ComputeOptions Compute(ParseResult parsed, Terminal terminal) => _settings ??= _compute.Read(parsed, terminal);
 

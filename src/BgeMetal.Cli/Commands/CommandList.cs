@@ -19,6 +19,7 @@ internal static class CommandList
         IndexCommand.Create(terminal),
         SearchCommand.Create(terminal),
         EvalCommand.Create(terminal),
+        MineCommand.Create(terminal),
         FinetuneCommand.Create(terminal),
     ];
 }

@@ -153,6 +153,22 @@ internal readonly struct JsonRow(JsonElement root, string source, long line)
     /// <summary>The error about a value of the wrong type.</summary>
     public BgeMetalException Wrong(string name, string expected, JsonElement found) => Error($"{name} must be {expected}, found {Describe(found.ValueKind)}");
 
+    /// <summary>Writes every field but the named ones, with the values as they are.</summary>
+    public void WriteFields(Utf8JsonWriter json, params ReadOnlySpan<string> except)
+    {
+        foreach (JsonProperty property in root.EnumerateObject())
+        {
+            try
+            {
+                if (!except.Contains(property.Name)) property.WriteTo(json);
+            }
+            catch (Exception e) when (e is InvalidOperationException or ArgumentException)
+            {
+                throw Error("a field holds half of a surrogate pair (a \\uD800 to \\uDFFF escape on its own)", e);
+            }
+        }
+    }
+
     private static string Place(string name, int index) => index < 0 ? name : $"{name}[{index}]";
 
     private static string Shortened(JsonElement number)

@@ -58,6 +58,9 @@ public sealed class Embedder : IEmbeddingGenerator<string, Embedding<float>>
     /// <summary>What <see cref="EmbedQueries"/> puts before each query; empty for none.</summary>
     public string QueryInstruction { get; }
 
+    /// <summary>Where the model lies.</summary>
+    internal string ModelDirectory => _model.Directory;
+
     /// <summary>Threads that compute.</summary>
     public int Threads => _model.Team.Threads;
 

@@ -30,13 +30,19 @@ internal static unsafe class ExactSearch
         fixed (long* index = indices)
         {
             using TopK search = new(team, query, dim, m, dim, k);
-            for (long done = 0; done < rows; done += BlockRows)
-            {
-                ct.ThrowIfCancellationRequested();
-                search.Add(corpus + (done * stride), stride, Math.Min(BlockRows, rows - done), done);
-            }
-
+            Add(search, corpus, stride, rows, 0, ct);
             search.Finish(index, score);
+        }
+    }
+
+    /// <summary>Goes on with a search over more rows, the first of which is number <paramref name="firstRow"/>.</summary>
+    /// <exception cref="OperationCanceledException">The token was cancelled; looked at between blocks.</exception>
+    public static void Add(TopK search, float* corpus, int stride, long rows, long firstRow, CancellationToken ct)
+    {
+        for (long done = 0; done < rows; done += BlockRows)
+        {
+            ct.ThrowIfCancellationRequested();
+            search.Add(corpus + (done * stride), stride, Math.Min(BlockRows, rows - done), firstRow + done);
         }
     }
 }

@@ -169,6 +169,20 @@ public sealed unsafe class FlatIndex : IDisposable
         }
     }
 
+    /// <summary>Lets a search that spans several indexes look at this one, whose first row it knows as <paramref name="firstRow"/>.</summary>
+    internal void AddTo(Kernels.Cpu.TopK search, long firstRow, CancellationToken cancellationToken)
+    {
+        byte* memory = Acquire();
+        try
+        {
+            ExactSearch.Add(search, (float*)(memory + _vectorsAt), _format.Stride, Count, firstRow, cancellationToken);
+        }
+        finally
+        {
+            _memory.ReleasePointer();
+        }
+    }
+
     /// <summary>The id of a row.</summary>
     /// <exception cref="ObjectDisposedException">The index is closed.</exception>
     public string IdAt(long row) => Record(row, part: 0);

@@ -37,6 +37,9 @@ public sealed class Reranker : IDisposable
     /// <summary>Tokens a pair is cut to, special tokens included.</summary>
     public int MaxLength { get; }
 
+    /// <summary>Where the model lies.</summary>
+    internal string ModelDirectory => _model.Directory;
+
     /// <summary>Threads that compute.</summary>
     public int Threads => _model.Team.Threads;
 

@@ -14,4 +14,10 @@ internal static class RandomPurpose
 
     /// <summary>A row's positive and negatives; then epoch and row.</summary>
     public const long Passages = 4;
+
+    /// <summary>Which candidates become a row's hard negatives; then the row.</summary>
+    public const long HardNegatives = 5;
+
+    /// <summary>Which corpus texts fill a row up; then the row.</summary>
+    public const long FillingNegatives = 6;
 }
