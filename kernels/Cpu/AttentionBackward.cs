@@ -42,11 +42,12 @@ public static unsafe class AttentionBackward
     /// <param name="lddk">At least numHeads * headDim.</param>
     /// <param name="dv">[keys, numHeads * headDim].</param>
     /// <param name="lddv">At least numHeads * headDim.</param>
+    /// <param name="firstQuery">The mask's row for query row 0, as in the forward pass.</param>
     /// <exception cref="ArgumentOutOfRangeException">A size is out of range.</exception>
     public static void Run(
         WorkerTeam team, float* q, int ldq, float* k, int ldk, float* v, int ldv, float* output, int ldo, float* doutput, int lddo, float* logSumExp,
         int* cuSeqlensQ, int* cuSeqlensK, int sequences, int numHeads, int headDim, float scale, float dropout, ulong seed,
-        float* dq, int lddq, float* dk, int lddk, float* dv, int lddv)
+        float* dq, int lddq, float* dk, int lddk, float* dv, int lddv, int firstQuery = 0)
     {
         ArgumentNullException.ThrowIfNull(team);
         ArgumentNullException.ThrowIfNull(logSumExp);
@@ -59,30 +60,9 @@ public static unsafe class AttentionBackward
         foreach (int stride in (ReadOnlySpan<int>)[ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv]) ArgumentOutOfRangeException.ThrowIfLessThan(stride, width);
         BackwardJob job = new()
         {
-            Q = q,
-            StrideQ = ldq,
-            K = k,
-            StrideK = ldk,
-            V = v,
-            StrideV = ldv,
-            Output = output,
-            StrideO = ldo,
-            Doutput = doutput,
-            StrideDo = lddo,
-            LogSumExp = logSumExp,
-            CuSeqlensQ = cuSeqlensQ,
-            CuSeqlensK = cuSeqlensK,
-            NumHeads = numHeads,
-            HeadDim = headDim,
-            Scale = scale,
-            Dropout = dropout,
-            Seed = seed,
-            Dq = dq,
-            StrideDq = lddq,
-            Dk = dk,
-            StrideDk = lddk,
-            Dv = dv,
-            StrideDv = lddv,
+            Q = q, StrideQ = ldq, K = k, StrideK = ldk, V = v, StrideV = ldv, Output = output, StrideO = ldo, Doutput = doutput, StrideDo = lddo,
+            LogSumExp = logSumExp, CuSeqlensQ = cuSeqlensQ, CuSeqlensK = cuSeqlensK, NumHeads = numHeads, HeadDim = headDim, Scale = scale,
+            Dropout = dropout, Seed = seed, FirstQuery = firstQuery, Dq = dq, StrideDq = lddq, Dk = dk, StrideDk = lddk, Dv = dv, StrideDv = lddv,
             TotalQueries = sequences == 0 ? 0 : cuSeqlensQ[sequences],
         };
         team.Run(ref job, checked(sequences * numHeads));
@@ -109,6 +89,7 @@ public static unsafe class AttentionBackward
         public float Scale;
         public float Dropout;
         public ulong Seed;
+        public int FirstQuery;
         public float* Dq;
         public nint StrideDq;
         public float* Dk;
@@ -209,7 +190,7 @@ public static unsafe class AttentionBackward
                 float* mask = Dropout == 0f ? null : work.Mask;
                 if (mask != null)
                 {
-                    DropoutMask masks = new(Dropout, Seed, (uint)head);
+                    DropoutMask masks = new(Dropout, Seed, (uint)head, FirstQuery);
                     for (int r = 0; r < rows; r += 4)
                         masks.FourColumns((uint)firstQuery, padded, (uint)(key + row + r), mask + (r * work.Stride), work.Stride);
                 }

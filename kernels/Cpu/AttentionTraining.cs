@@ -29,10 +29,12 @@ public static unsafe class AttentionTraining
     /// <param name="logSumExp">[numHeads, cuSeqlensQ[sequences]]: of the scores before dropout.</param>
     /// <param name="dropout">The probability that an element is dropped, in [0, 1).</param>
     /// <param name="seed">Decides the mask together with head, query row and key.</param>
+    /// <param name="firstQuery">The mask's row for query row 0: part of a batch then gets what the whole batch would give it.</param>
     /// <exception cref="ArgumentOutOfRangeException">A size is out of range.</exception>
     public static void Forward(
         WorkerTeam team, float* q, int ldq, float* k, int ldk, float* v, int ldv, int* cuSeqlensQ, int* cuSeqlensK, int sequences,
-        int numHeads, int headDim, float scale, float* output, int ldo, float* logSumExp, float dropout, ulong seed)
+        int numHeads, int headDim, float scale, float* output, int ldo, float* logSumExp, float dropout, ulong seed,
+        int firstQuery = 0)
     {
         DropoutMask.Check(dropout);
         ArgumentNullException.ThrowIfNull(logSumExp);
@@ -50,22 +52,8 @@ public static unsafe class AttentionTraining
         foreach (int stride in (ReadOnlySpan<int>)[ldq, ldk, ldv, ldo]) ArgumentOutOfRangeException.ThrowIfLessThan(stride, width);
         DropoutJob job = new()
         {
-            Q = q,
-            StrideQ = ldq,
-            K = k,
-            StrideK = ldk,
-            V = v,
-            StrideV = ldv,
-            CuSeqlensQ = cuSeqlensQ,
-            CuSeqlensK = cuSeqlensK,
-            NumHeads = numHeads,
-            HeadDim = headDim,
-            Scale = scale,
-            Output = output,
-            StrideO = ldo,
-            LogSumExp = logSumExp,
-            Dropout = dropout,
-            Seed = seed,
+            Q = q, StrideQ = ldq, K = k, StrideK = ldk, V = v, StrideV = ldv, CuSeqlensQ = cuSeqlensQ, CuSeqlensK = cuSeqlensK, NumHeads = numHeads,
+            HeadDim = headDim, Scale = scale, Output = output, StrideO = ldo, LogSumExp = logSumExp, Dropout = dropout, Seed = seed, FirstQuery = firstQuery,
             TotalQueries = sequences == 0 ? 0 : cuSeqlensQ[sequences],
         };
         team.Run(ref job, checked(sequences * numHeads));
@@ -90,6 +78,7 @@ public static unsafe class AttentionTraining
         public float* LogSumExp;
         public float Dropout;
         public ulong Seed;
+        public int FirstQuery;
         public int TotalQueries;
 
         public readonly void Execute(int part, int worker)
@@ -144,7 +133,7 @@ public static unsafe class AttentionTraining
             for (int j = 0; j < count; j += Tiles.Columns)
                 Tiles.Multiply(rows, q, StrideQ, work.KeyPanels + ((nint)j * HeadDim), Tiles.Columns, HeadDim, work.Scores + j, work.Stride, zero);
             SoftmaxStrip.Exponentials(work.Scores, work.Stride, rows, count, Scale * VectorMath.Log2E, max, sum, shrink);
-            DropoutMask mask = new(Dropout, Seed, (uint)head);
+            DropoutMask mask = new(Dropout, Seed, (uint)head, FirstQuery);
             for (int r = 0; r < rows; r++)
             {
                 float* scores = work.Scores + (r * work.Stride);

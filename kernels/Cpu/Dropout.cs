@@ -20,8 +20,9 @@ public static unsafe class Dropout
     /// <param name="seed">Decides the mask; a different one for every place and step.</param>
     /// <param name="y">[rows, cols]; may be x.</param>
     /// <param name="ldy">At least cols.</param>
+    /// <param name="firstRow">The mask's row for row 0 of x: part of a batch then gets what the whole batch would give it.</param>
     /// <exception cref="ArgumentOutOfRangeException">A size is out of range.</exception>
-    public static void Forward(WorkerTeam team, float* x, int ldx, int rows, int cols, float probability, ulong seed, float* y, int ldy)
+    public static void Forward(WorkerTeam team, float* x, int ldx, int rows, int cols, float probability, ulong seed, float* y, int ldy, int firstRow = 0)
     {
         ArgumentNullException.ThrowIfNull(team);
         ArgumentOutOfRangeException.ThrowIfNegative(rows);
@@ -30,13 +31,7 @@ public static unsafe class Dropout
         ArgumentOutOfRangeException.ThrowIfLessThan(ldy, cols);
         DropoutJob job = new()
         {
-            X = x,
-            StrideX = ldx,
-            Rows = rows,
-            Columns = cols,
-            Mask = new DropoutMask(probability, seed, 0),
-            Y = y,
-            StrideY = ldy,
+            X = x, StrideX = ldx, Rows = rows, Columns = cols, Mask = new DropoutMask(probability, seed, 0, firstRow), Y = y, StrideY = ldy,
             RowsAPart = Math.Max(1, FloatsAPart / cols),
         };
         team.Run(ref job, (rows + job.RowsAPart - 1) / job.RowsAPart);

@@ -15,16 +15,18 @@ internal readonly unsafe struct DropoutMask
 
     private readonly ulong _seed;
     private readonly uint _stream;
+    private readonly uint _firstRow;
     private readonly uint _threshold;
     private readonly uint _keepBits;
 
-    /// <summary>The mask of one stream.</summary>
+    /// <summary>The mask of one stream, from row <paramref name="firstRow"/> on: row r of the other methods is row firstRow + r of the whole mask.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The probability is not in [0, 1).</exception>
-    public DropoutMask(float probability, ulong seed, uint stream)
+    public DropoutMask(float probability, ulong seed, uint stream, int firstRow = 0)
     {
         Check(probability);
         _seed = seed;
         _stream = stream;
+        _firstRow = (uint)firstRow;
         _threshold = (uint)Math.Min(Math.Round(probability * 4294967296.0), uint.MaxValue);
         _keepBits = BitConverter.SingleToUInt32Bits((float)(1 / (1 - (double)probability)));
     }
@@ -47,7 +49,7 @@ internal readonly unsafe struct DropoutMask
         ulong* words = stackalloc ulong[4 * Philox.Count];
         for (int j = 0; j < count; j += 4 * Philox.Count)
         {
-            Philox.Sixteen((column + (uint)j) / 4, 1, row, 0, _stream, 0, _seed, words);
+            Philox.Sixteen((column + (uint)j) / 4, 1, _firstRow + row, 0, _stream, 0, _seed, words);
             float* block = factors + j;
             for (int i = 0; i < Philox.Count && j + (4 * i) < count; i += 4, block += 16)
             {
@@ -72,7 +74,7 @@ internal readonly unsafe struct DropoutMask
         ulong* words = stackalloc ulong[4 * Philox.Count];
         for (int i = 0; i < count; i += Philox.Count)
         {
-            Philox.Sixteen(column / 4, 0, row + (uint)i, 1, _stream, 0, _seed, words);
+            Philox.Sixteen(column / 4, 0, _firstRow + row + (uint)i, 1, _stream, 0, _seed, words);
             for (int c = 0; c < 4; c++)
                 for (int lane = 0; lane < Philox.Count; lane += 4)
                     Four(words + (c * Philox.Count) + lane).Store(factors + (c * stride) + i + lane);

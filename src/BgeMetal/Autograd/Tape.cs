@@ -12,7 +12,7 @@ internal sealed class Tape : IDisposable
     private readonly ArenaMark _start;
     private readonly List<Step> _steps = [];
     private readonly GradientSlots _slots;
-    private readonly ulong _seed;
+    private ulong _seed;
     private ulong _draws;
 
     private Tape(Arena arena, TrainableParameters? parameters, ulong seed)
@@ -33,6 +33,9 @@ internal sealed class Tape : IDisposable
     /// <summary>Where parameter gradients are added; null on an inference tape.</summary>
     public TrainableParameters? Parameters { get; }
 
+    /// <summary>When given, told every intermediate result that a layer names (<see cref="Watch"/>), in the order in which they are computed.</summary>
+    public Action<string, Tensor>? Probe { get; init; }
+
     /// <summary>Whether operations must keep what their backward pass needs.</summary>
     public bool IsRecording => Parameters is not null;
 
@@ -43,7 +46,18 @@ internal sealed class Tape : IDisposable
     /// A tape that keeps what <see cref="Backward(Tensor, float)"/> needs. Disposing rewinds the arena. The same <paramref name="seed"/> draws the
     /// same dropout masks, so that a forward pass can be repeated exactly.
     /// </summary>
-    public static Tape Record(Arena arena, TrainableParameters parameters, ulong seed) => new(arena, parameters, seed);
+    /// <param name="arena">Where results are allocated.</param>
+    /// <param name="parameters">Where parameter gradients are added.</param>
+    /// <param name="seed">Seed of the dropout masks.</param>
+    /// <param name="probe">Told the named intermediate results.</param>
+    public static Tape Record(Arena arena, TrainableParameters parameters, ulong seed, Action<string, Tensor>? probe = null) => new(arena, parameters, seed) { Probe = probe };
+
+    /// <summary>Shows <paramref name="x"/> to the probe, if there is one.</summary>
+    public Tensor Watch(string layer, string part, Tensor x)
+    {
+        Probe?.Invoke(layer + part, x);
+        return x;
+    }
 
     /// <summary>Remembers how <paramref name="output"/>'s gradient becomes its inputs' gradients. Only on a recording tape.</summary>
     public void Record(string name, Tensor output, Action<Tensor> backward)
@@ -57,6 +71,9 @@ internal sealed class Tape : IDisposable
 
     /// <summary>The gradient buffer of <paramref name="x"/>, zero where nothing was written yet: for operations that write only some rows.</summary>
     public Tensor GradToAddTo(Tensor x) => _slots.GetToAddTo(x);
+
+    /// <summary>Draws dropout masks from <paramref name="seed"/> from here on, as a tape of this seed does from its start.</summary>
+    public void DrawFrom(ulong seed) => (_seed, _draws) = (seed, 0);
 
     /// <summary>A seed for the next dropout mask.</summary>
     public ulong NextSeed() => SplitMix64.Mix(_seed + ++_draws * SplitMix64.Increment);

@@ -32,5 +32,5 @@ internal sealed class BertEmbeddings(ParameterStore parameters, EncoderShape sha
 
     /// <summary>[T] ids -> [T, D].</summary>
     public Tensor Forward(Tape tape, PackedTensors batch) =>
-        tape.Dropout(tape.EmbeddingLayerNorm(batch, _tables, _gamma, _beta, shape.LayerNormEpsilon), shape.HiddenDropout);
+        tape.Dropout(tape.Watch(Prefix, "LayerNorm", tape.EmbeddingLayerNorm(batch, _tables, _gamma, _beta, shape.LayerNormEpsilon)), shape.HiddenDropout, batch.FirstToken);
 }

@@ -21,11 +21,13 @@ internal sealed class BertLayer
     private readonly Tensor _outputGamma;
     private readonly Tensor _outputBeta;
     private readonly EncoderShape _shape;
+    private readonly string _name;
 
     /// <summary>Layer <paramref name="prefix"/> (for instance <c>encoder.layer.0.</c>) over its parameters.</summary>
     public BertLayer(ParameterStore parameters, EncoderShape shape, string prefix)
     {
         _shape = shape;
+        _name = prefix;
         _queryKeyValue = parameters.Linear(prefix + "attention.self.query");
         _query = _queryKeyValue.Layers(0, 1);
         _keyValue = _queryKeyValue.Layers(1, 2);
@@ -59,10 +61,10 @@ internal sealed class BertLayer
     /// <summary>[T, D] -> [T, D].</summary>
     public Tensor Forward(Tape tape, Tensor x, PackedTensors batch)
     {
-        Tensor qkv = tape.Linear(x, _queryKeyValue);
+        Tensor qkv = tape.Watch(_name, "attention.self", tape.Linear(x, _queryKeyValue));
         Tensor context = tape.Attention(_queryKeyValue.Part(qkv, 0), _queryKeyValue.Part(qkv, 1), _queryKeyValue.Part(qkv, 2),
-            batch.CuSeqlens, batch.CuSeqlens, _shape.NumHeads, _shape.AttentionDropout);
-        return FeedForward(tape, x, context);
+            batch.CuSeqlens, batch.CuSeqlens, _shape.NumHeads, _shape.AttentionDropout, batch.FirstToken);
+        return FeedForward(tape, x, context, batch.FirstToken);
     }
 
     /// <summary>
@@ -71,17 +73,20 @@ internal sealed class BertLayer
     /// </summary>
     public Tensor ForwardCls(Tape tape, Tensor x, PackedTensors batch)
     {
-        Tensor keyValue = tape.Linear(x, _keyValue);
+        Tensor keyValue = tape.Watch(_name, "attention.self", tape.Linear(x, _keyValue));
         Tensor first = tape.ClsPooling(x, batch.CuSeqlens);
         Tensor context = tape.Attention(tape.Linear(first, _query), _keyValue.Part(keyValue, 0), _keyValue.Part(keyValue, 1),
-            batch.ClsOffsets, batch.CuSeqlens, _shape.NumHeads, _shape.AttentionDropout);
-        return FeedForward(tape, first, context);
+            batch.ClsOffsets, batch.CuSeqlens, _shape.NumHeads, _shape.AttentionDropout, batch.FirstSequence);
+        return FeedForward(tape, first, context, batch.FirstSequence);
     }
 
-    private Tensor FeedForward(Tape tape, Tensor x, Tensor context)
+    private Tensor FeedForward(Tape tape, Tensor x, Tensor context, int firstRow)
     {
-        Tensor attended = tape.AddLayerNorm(tape.Dropout(tape.Linear(context, _attentionOutput), _shape.HiddenDropout), x, _attentionGamma, _attentionBeta, _shape.LayerNormEpsilon);
-        Tensor expanded = tape.Linear(attended, _intermediate, Activation.Gelu);
-        return tape.AddLayerNorm(tape.Dropout(tape.Linear(expanded, _output), _shape.HiddenDropout), attended, _outputGamma, _outputBeta, _shape.LayerNormEpsilon);
+        Tensor projected = tape.Dropout(tape.Linear(context, _attentionOutput), _shape.HiddenDropout, firstRow);
+        Tensor attended = tape.AddLayerNorm(projected, x, _attentionGamma, _attentionBeta, _shape.LayerNormEpsilon);
+        tape.Watch(_name, "attention.output", attended);
+        Tensor expanded = tape.Watch(_name, "intermediate", tape.Linear(attended, _intermediate, Activation.Gelu));
+        Tensor contracted = tape.Dropout(tape.Linear(expanded, _output), _shape.HiddenDropout, firstRow);
+        return tape.Watch(_name, "output", tape.AddLayerNorm(contracted, attended, _outputGamma, _outputBeta, _shape.LayerNormEpsilon));
     }
 }

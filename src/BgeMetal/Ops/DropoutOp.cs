@@ -9,15 +9,18 @@ internal static class DropoutOp
     extension(Tape tape)
     {
         /// <summary>x [T, D] with elements dropped; x itself on an inference tape or with probability 0. The mask is drawn again in the backward pass.</summary>
-        public unsafe Tensor Dropout(Tensor x, float probability)
+        /// <param name="x">The input.</param>
+        /// <param name="probability">That an element is zeroed.</param>
+        /// <param name="firstRow">Row 0's number in the whole batch of which this is a part.</param>
+        public unsafe Tensor Dropout(Tensor x, float probability, int firstRow = 0)
         {
             if (!tape.IsRecording || probability == 0) return x;
             ulong seed = tape.NextSeed();
             Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
-            Kernels.Cpu.Dropout.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, probability, seed, y.Floats, y.RowStride);
+            Kernels.Cpu.Dropout.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, probability, seed, y.Floats, y.RowStride, firstRow);
             tape.Record("Dropout", y, dy =>
             {
-                Kernels.Cpu.Dropout.Forward(tape.Device.Team, dy.Floats, dy.RowStride, dy.Rows, dy.Columns, probability, seed, dy.Floats, dy.RowStride);
+                Kernels.Cpu.Dropout.Forward(tape.Device.Team, dy.Floats, dy.RowStride, dy.Rows, dy.Columns, probability, seed, dy.Floats, dy.RowStride, firstRow);
                 tape.AddGradient(x, dy);
             });
             return y;

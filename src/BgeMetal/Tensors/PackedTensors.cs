@@ -13,6 +13,12 @@ namespace BgeMetal.Tensors;
 internal readonly record struct PackedTensors(
     Tensor TokenIds, Tensor PositionIds, Tensor TokenTypeIds, Tensor CuSeqlens, Tensor ClsOffsets, int MaxSeqlen)
 {
+    /// <summary>Tokens of the whole batch that come before this part of it: dropout masks are drawn by the place in the whole.</summary>
+    public int FirstToken { get; init; }
+
+    /// <summary>Sequences of the whole batch that come before this part of it.</summary>
+    public int FirstSequence { get; init; }
+
     /// <summary>T: tokens of all sequences.</summary>
     public int TotalTokens => TokenIds.Columns;
 

@@ -37,7 +37,7 @@ public static class EmbedderTrainer
         PoolingMode pooling = task.Pooling ?? model.FilePooling ?? PoolingMode.Cls;
         SavedForm form = new(pooling, task.Normalize, Math.Min(Math.Max(task.QueryMaxLength, task.PassageMaxLength), model.MaxLength), task.QueryInstruction ?? model.FileQueryInstruction ?? "");
         using ContrastiveObjective objective = new(model, task, pooling);
-        Trainer<ContrastiveBatch> trainer = new(model, form, options, plan, objective, batches.Build, Fingerprint(task, options, plan, data.Fingerprint));
+        Trainer<ContrastiveBatch> trainer = new(model, form, options, plan, objective, batches.Build, RunFingerprint.Of("contrastive", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [], SubBatchSize = 0, Pooling = pooling }));
         TrainingSummary summary = trainer.Run(resume, progress, cancellationToken);
         TrainingOutput.Finish(options, model, form, new { task, options });
         return summary;
@@ -91,9 +91,4 @@ public static class EmbedderTrainer
     {
         if (value < least) throw new BgeMetalException($"option {option}", $"{value} is out of range, expected at least {least}");
     }
-
-    /// <summary>What must be the same for a resumed run to continue the first one.</summary>
-    private static string Fingerprint(FinetuneOptions task, TrainingOptions options, StepPlan plan, ulong data) => string.Create(
-        System.Globalization.CultureInfo.InvariantCulture,
-        $"contrastive {data:x16} b{options.BatchSize} g{task.TrainGroupSize} a{plan.Accumulation} n{plan.TotalSteps} s{options.Seed} q{task.QueryMaxLength} p{task.PassageMaxLength} lr{options.LearningRate:r} t{task.Temperature:r}");
 }

@@ -13,6 +13,9 @@ internal interface ITrainingObjective<TBatch>
     /// </summary>
     double Backpropagate(TBatch batch, float scale, ulong seed);
 
+    /// <summary>The first layer whose result is not finite in the forward pass of <paramref name="batch"/>; null when all are, or when it cannot be told.</summary>
+    string? FirstNotFinite(TBatch batch, ulong seed) => null;
+
     /// <summary>Tokens of the batch, without padding: there is none.</summary>
     long Tokens(TBatch batch);
 

@@ -19,6 +19,7 @@ public readonly record struct TrainLogRow(
 internal sealed class TrainLog : IDisposable
 {
     private const string Header = "step,epoch,loss,grad_norm,learning_rate,tokens,tokens_per_second,peak_bytes";
+    private const int Columns = 8;
     private readonly FileStream _file;
 
     /// <summary>Opens the log of <paramref name="directory"/>, keeping the lines up to <paramref name="step"/>.</summary>
@@ -44,7 +45,7 @@ internal sealed class TrainLog : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _file.Dispose();
 
-    /// <summary>Reads a log back.</summary>
+    /// <summary>Reads a log back; a line that a killed process did not finish is left out.</summary>
     public static IReadOnlyList<TrainLogRow> Rows(string path)
     {
         using StreamReader reader = new(path);
@@ -53,8 +54,11 @@ internal sealed class TrainLog : IDisposable
         csv.Read();
         csv.ReadHeader();
         while (csv.Read())
+        {
+            if (csv.Parser.Count != Columns || !csv.TryGetField(7, out long peakBytes)) continue;
             rows.Add(new TrainLogRow(csv.GetField<long>(0), csv.GetField<double>(1), csv.GetField<double>(2), csv.GetField<double>(3), csv.GetField<double>(4),
-                csv.GetField<long>(5), csv.GetField<double>(6), csv.GetField<long>(7)));
+                csv.GetField<long>(5), csv.GetField<double>(6), peakBytes));
+        }
         return rows;
     }
 

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using BgeMetal.Data.Training;
 using BgeMetal.Tensors;
 
@@ -34,60 +35,83 @@ internal sealed class Trainer<TBatch>(
 
     private long _tokens;
 
+    /// <summary>Measures the model now and then; null for never.</summary>
+    public ITrainingEvaluation? Evaluation { get; init; }
+
     /// <summary>Trains to the end; <paramref name="resumeFolder"/> is the checkpoint that the model was loaded from, or null.</summary>
     public TrainingSummary Run(string? resumeFolder, Action<TrainingProgress>? progress, CancellationToken cancellation)
     {
-        long start = 0;
-        if (resumeFolder is not null) (start, _tokens) = TrainingState.Restore(resumeFolder, model, _optimizer, fingerprint);
+        TrainingState state = resumeFolder is null ? default : TrainingState.Restore(resumeFolder, model, _optimizer, fingerprint);
+        long start = state.Step;
+        _tokens = state.Tokens;
         using TrainLog log = new(options.OutputDirectory, start);
         using BatchPrefetcher<TBatch> batches = new(build, plan.FirstBatch(start), plan.TotalBatches);
         long begun = Stopwatch.GetTimestamp(), lastLog = begun, lastTokens = _tokens;
-        double lossSum = 0, loss = double.NaN;
-        int lossCount = 0;
+        Evaluation?.Begin(start, plan.EpochAt(start), cancellation);
         for (long step = start; step < plan.TotalSteps; step++)
         {
-            long before = _tokens;
-            (loss, double norm) = Step(step, batches, cancellation);
-            lossSum += loss;
-            lossCount++;
+            (double loss, double norm, long tokens) = StepOrSave(state, batches, cancellation);
             long done = step + 1;
+            _tokens += tokens;
+            state = new TrainingState(done, _tokens, state.LossSum + loss, state.LossCount + 1, loss);
             if (options.LoggingSteps > 0 && (done % options.LoggingSteps == 0 || done == plan.TotalSteps))
             {
                 double seconds = Stopwatch.GetElapsedTime(lastLog).TotalSeconds;
-                log.Append(new TrainLogRow(done, plan.EpochAt(done), lossSum / lossCount, norm, _schedule.At(step), _tokens, (_tokens - lastTokens) / seconds, HeldBytes));
-                (lossSum, lossCount, lastLog, lastTokens) = (0, 0, Stopwatch.GetTimestamp(), _tokens);
+                log.Append(new TrainLogRow(done, plan.EpochAt(done), state.LossSum / state.LossCount, norm, _schedule.At(step), _tokens, (_tokens - lastTokens) / seconds, HeldBytes));
+                state = state with { LossSum = 0, LossCount = 0 };
+                (lastLog, lastTokens) = (Stopwatch.GetTimestamp(), _tokens);
             }
-            if (options.SaveSteps > 0 && done % options.SaveSteps == 0)
-                TrainingState.Save(options.OutputDirectory, done, model, form, _optimizer, _tokens, fingerprint, options.SaveTotalLimit);
-            progress?.Invoke(new TrainingProgress(done, plan.TotalSteps, loss, _tokens - before));
+            if (options.SaveSteps > 0 && done % options.SaveSteps == 0) Save(state);
+            Evaluation?.After(done, plan.EpochAt(done), isLast: done == plan.TotalSteps, cancellation);
+            progress?.Invoke(new TrainingProgress(done, plan.TotalSteps, loss, tokens));
         }
-        return new TrainingSummary(plan.TotalSteps, loss, _tokens, Stopwatch.GetElapsedTime(begun).TotalSeconds, HeldBytes);
+        return new TrainingSummary(plan.TotalSteps, state.LastLoss, _tokens, Stopwatch.GetElapsedTime(begun).TotalSeconds, HeldBytes);
     }
 
     private long HeldBytes => model.Parameters.SizeBytes + objective.ReservedBytes;
 
-    private (double Loss, double Norm) Step(long step, BatchPrefetcher<TBatch> batches, CancellationToken cancellation)
+    private void Save(TrainingState state) => state.Save(options.OutputDirectory, model, form, _optimizer, fingerprint, options.SaveTotalLimit);
+
+    /// <summary>One step; when the run is interrupted, the state before it is saved first, so that nothing is lost.</summary>
+    private (double Loss, double Norm, long Tokens) StepOrSave(TrainingState state, BatchPrefetcher<TBatch> batches, CancellationToken cancellation)
+    {
+        try
+        {
+            return Step(state.Step, batches, cancellation);
+        }
+        catch (OperationCanceledException)
+        {
+            if (state.Step > 0) Save(state);
+            throw;
+        }
+    }
+
+    private (double Loss, double Norm, long Tokens) Step(long step, BatchPrefetcher<TBatch> batches, CancellationToken cancellation)
     {
         double sum = 0;
+        long tokens = 0;
+        ulong seed = 0;
         TBatch? last = null;
         for (int micro = 0; micro < plan.BatchesPerStep; micro++)
         {
             if (!batches.TryTake(out TBatch batch, cancellation)) throw new InvalidOperationException($"step {step}: no batch is left");
-            double loss = objective.Backpropagate(batch, 1f / plan.Accumulation, SplitMix64.Mix(((ulong)(uint)options.Seed << 32) ^ (ulong)plan.FirstBatch(step) + (ulong)micro));
-            if (!double.IsFinite(loss)) throw NotFinite(step, "the loss", loss, batch);
+            seed = SplitMix64.Mix(((ulong)(uint)options.Seed << 32) ^ (ulong)plan.FirstBatch(step) + (ulong)micro);
+            double loss = objective.Backpropagate(batch, 1f / plan.Accumulation, seed);
+            if (!double.IsFinite(loss)) throw NotFinite(step, "the loss", loss, batch, seed);
             sum += loss;
-            _tokens += objective.Tokens(batch);
+            tokens += objective.Tokens(batch);
             last = batch;
         }
         double norm = _optimizer.GradientNorm();
-        if (!double.IsFinite(norm)) throw NotFinite(step, "the gradient norm", norm, last!);
+        if (!double.IsFinite(norm)) throw NotFinite(step, "the gradient norm", norm, last!, seed);
         _optimizer.Step(_schedule.At(step), norm);
-        return (sum / plan.BatchesPerStep, norm);
+        return (sum / plan.BatchesPerStep, norm, tokens);
     }
 
-    private BgeMetalException NotFinite(long step, string what, double value, TBatch batch)
+    private BgeMetalException NotFinite(long step, string what, double value, TBatch batch, ulong seed)
     {
+        string layer = objective.FirstNotFinite(batch, seed) is { } first ? $"; the first layer whose result is not finite is {first}" : "";
         string parameter = model.Parameters.FirstNotFinite() is { } name ? $"; the first parameter that is not finite is {name}" : "";
-        return new BgeMetalException($"training stopped at step {step + 1}", $"{what} is {value}{parameter}; rows of the batch: {objective.Describe(batch)}");
+        return new BgeMetalException($"training stopped at step {step + 1}", string.Create(CultureInfo.InvariantCulture, $"{what} is {value}{layer}{parameter}; rows of the batch: {objective.Describe(batch)}"));
     }
 }

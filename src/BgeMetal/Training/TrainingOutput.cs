@@ -34,6 +34,7 @@ internal static class TrainingOutput
         if (filled && options is { OverwriteOutputDirectory: false, ResumeFrom: null })
             throw new BgeMetalException("cannot write", "the directory is not empty; use --overwrite-output-dir, or --resume-from-checkpoint to go on", directory);
         Directory.CreateDirectory(directory);
+        TrainingState.Clean(directory, checkpointsToo: options.ResumeFrom is null);
     }
 
     /// <summary>Saves the model, training_args.json and loss.png.</summary>

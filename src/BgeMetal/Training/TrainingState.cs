@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using BgeMetal.Checkpoints;
 using BgeMetal.Files;
@@ -7,17 +8,24 @@ namespace BgeMetal.Training;
 
 /// <summary>
 /// checkpoint-N folders: the model as it is saved at the end, plus moments, step and a fingerprint of the run. Order, sampling and dropout are functions
-/// of the seed and the step, so nothing else is needed to go on bit-exactly. A folder appears whole: it is written under another name and renamed.
+/// of the seed and the step, so nothing else is needed to go on bit-exactly. A folder appears whole and goes whole: it is written under another name and
+/// renamed, and renamed before it is deleted, so a killed process leaves nothing that looks like a checkpoint and is none.
 /// </summary>
-internal static class TrainingState
+/// <param name="Step">Optimiser steps done.</param>
+/// <param name="Tokens">Tokens trained on.</param>
+/// <param name="LossSum">Losses of the steps since the log's last line, added up.</param>
+/// <param name="LossCount">How many these are.</param>
+/// <param name="LastLoss">The loss of the last step.</param>
+internal readonly record struct TrainingState(long Step, long Tokens, double LossSum, int LossCount, double LastLoss)
 {
     private const string StateFile = "trainer_state.json";
     private const string MomentsFile = "optimizer.safetensors";
+    private const string Hidden = ".checkpoint-";
 
-    /// <summary>Writes checkpoint-<paramref name="step"/> and deletes the oldest ones above the limit.</summary>
-    public static void Save(string outputDirectory, long step, TrainableModel model, SavedForm form, AdamWOptimizer optimizer, long tokens, string fingerprint, int limit)
+    /// <summary>Writes checkpoint-<see cref="Step"/> and deletes the oldest ones above the limit.</summary>
+    public void Save(string outputDirectory, TrainableModel model, SavedForm form, AdamWOptimizer optimizer, string fingerprint, int limit)
     {
-        string target = Path.Combine(outputDirectory, $"checkpoint-{step}"), partial = Path.Combine(outputDirectory, $".checkpoint-{step}.partial");
+        string partial = Path.Combine(outputDirectory, $"{Hidden}{Step}.partial");
         if (Directory.Exists(partial)) Directory.Delete(partial, recursive: true);
         model.Save(partial, form, overwrite: false);
         using (AtomicFile file = AtomicFile.Create(Path.Combine(partial, MomentsFile)))
@@ -25,11 +33,27 @@ internal static class TrainingState
             SafetensorsWriter.Write(file.Stream, [.. Moments(model.Parameters)]);
             file.Commit();
         }
-        AtomicFile.WriteAllText(Path.Combine(partial, StateFile), JsonSerializer.Serialize(new { step, updates = optimizer.Updates, tokens, fingerprint }) + "\n");
-        if (Directory.Exists(target)) Directory.Delete(target, recursive: true);
-        Directory.Move(partial, target);
-        foreach (long old in All(outputDirectory).OrderDescending().Skip(limit > 0 ? limit : int.MaxValue))
-            Directory.Delete(Path.Combine(outputDirectory, $"checkpoint-{old}"), recursive: true);
+        AtomicFile.WriteAllText(Path.Combine(partial, StateFile), JsonSerializer.Serialize(new
+        {
+            step = Step,
+            updates = optimizer.Updates,
+            tokens = Tokens,
+            loss_sum = LossSum,
+            loss_count = LossCount,
+            last_loss = LastLoss,
+            fingerprint,
+        }) + "\n");
+        Delete(outputDirectory, Step);
+        Directory.Move(partial, Folder(outputDirectory, Step));
+        foreach (long old in All(outputDirectory).OrderDescending().Skip(limit > 0 ? limit : int.MaxValue)) Delete(outputDirectory, old);
+    }
+
+    /// <summary>Deletes what killed processes left half-written and, for a run that starts anew, all checkpoints.</summary>
+    public static void Clean(string outputDirectory, bool checkpointsToo)
+    {
+        foreach (string folder in Directory.GetDirectories(outputDirectory, Hidden + "*")) Directory.Delete(folder, recursive: true);
+        if (!checkpointsToo) return;
+        foreach (long step in All(outputDirectory)) Delete(outputDirectory, step);
     }
 
     /// <summary>The folder that <paramref name="resumeFrom"/> means: a path, or <c>latest</c> for the newest in the output directory.</summary>
@@ -40,13 +64,13 @@ internal static class TrainingState
             return File.Exists(Path.Combine(resumeFrom, StateFile)) ? resumeFrom
                 : throw new BgeMetalException("cannot resume", $"there is no {StateFile} in it, a checkpoint-N folder was expected", resumeFrom);
         long[] all = [.. All(outputDirectory)];
-        return all.Length > 0 ? Path.Combine(outputDirectory, $"checkpoint-{all.Max()}")
+        return all.Length > 0 ? Folder(outputDirectory, all.Max())
             : throw new BgeMetalException("cannot resume", "there is no checkpoint-N folder", outputDirectory);
     }
 
     /// <summary>Reads moments and step into a model that was loaded from the same folder.</summary>
     /// <exception cref="BgeMetalException">The state belongs to another run.</exception>
-    public static (long Step, long Tokens) Restore(string folder, TrainableModel model, AdamWOptimizer optimizer, string fingerprint)
+    public static TrainingState Restore(string folder, TrainableModel model, AdamWOptimizer optimizer, string fingerprint)
     {
         string path = Path.Combine(folder, StateFile);
         try
@@ -58,7 +82,8 @@ internal static class TrainingState
             optimizer.Updates = root.GetProperty("updates").GetInt32();
             using SafetensorsFile moments = SafetensorsFile.Open(Path.Combine(folder, MomentsFile));
             RestoreMoments(model.Parameters, moments);
-            return (root.GetProperty("step").GetInt64(), root.GetProperty("tokens").GetInt64());
+            return new TrainingState(root.GetProperty("step").GetInt64(), root.GetProperty("tokens").GetInt64(), root.GetProperty("loss_sum").GetDouble(),
+                root.GetProperty("loss_count").GetInt32(), root.GetProperty("last_loss").GetDouble());
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException or IOException)
         {
@@ -68,8 +93,20 @@ internal static class TrainingState
 
     private static IEnumerable<long> All(string outputDirectory) => !Directory.Exists(outputDirectory) ? []
         : from folder in Directory.GetDirectories(outputDirectory, "checkpoint-*")
-          where File.Exists(Path.Combine(folder, StateFile)) && long.TryParse(Path.GetFileName(folder)["checkpoint-".Length..], out _)
-          select long.Parse(Path.GetFileName(folder)["checkpoint-".Length..], System.Globalization.CultureInfo.InvariantCulture);
+          where File.Exists(Path.Combine(folder, StateFile)) && long.TryParse(Path.GetFileName(folder)["checkpoint-".Length..], NumberStyles.None, CultureInfo.InvariantCulture, out _)
+          select long.Parse(Path.GetFileName(folder)["checkpoint-".Length..], CultureInfo.InvariantCulture);
+
+    private static string Folder(string outputDirectory, long step) => Path.Combine(outputDirectory, string.Create(CultureInfo.InvariantCulture, $"checkpoint-{step}"));
+
+    private static void Delete(string outputDirectory, long step)
+    {
+        string folder = Folder(outputDirectory, step);
+        if (!Directory.Exists(folder)) return;
+        string dying = Path.Combine(outputDirectory, $"{Hidden}{step}.deleted");
+        if (Directory.Exists(dying)) Directory.Delete(dying, recursive: true);
+        Directory.Move(folder, dying);
+        Directory.Delete(dying, recursive: true);
+    }
 
     private static unsafe List<NamedTensor> Moments(TrainableParameters parameters)
     {

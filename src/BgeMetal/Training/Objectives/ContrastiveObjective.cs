@@ -11,7 +11,7 @@ namespace BgeMetal.Training.Objectives;
 /// Contrastive learning of one encoder for queries and passages, as FlagEmbedding's BiEncoderModel (legacy) and BiEncoderOnlyEmbedderModel (current)
 /// compute it. With a sub-batch size the gradient is cached (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
 /// Setup"): vectors chunk by chunk without keeping activations, the loss and its gradient for all vectors, then each chunk again with its part of the
-/// gradient. Dropout masks are drawn from the same seeds both times, so the result is that of the whole batch.
+/// gradient. A dropout mask is drawn by a text's place in the whole batch, so the result is that of the whole batch, up to the rounding of sums.
 /// </summary>
 internal sealed class ContrastiveObjective(TrainableModel model, FinetuneOptions options, PoolingMode pooling)
     : ITrainingObjective<ContrastiveBatch>, IDisposable
@@ -23,6 +23,9 @@ internal sealed class ContrastiveObjective(TrainableModel model, FinetuneOptions
     /// <inheritdoc/>
     public long ReservedBytes => _arena.ReservedBytes + _representations.ReservedBytes;
 
+    /// <summary>The most bytes of activations in use at one time.</summary>
+    public long PeakBytes => _arena.PeakBytes + _representations.PeakBytes;
+
     /// <inheritdoc/>
     public double Backpropagate(ContrastiveBatch batch, float scale, ulong seed)
     {
@@ -30,6 +33,16 @@ internal sealed class ContrastiveObjective(TrainableModel model, FinetuneOptions
         return batch.Queries.Count <= chunk && batch.Passages.Count <= chunk
             ? WholeBatch(batch, scale, seed)
             : CachedGradient(batch, scale, seed, chunk);
+    }
+
+    /// <inheritdoc/>
+    public string? FirstNotFinite(ContrastiveBatch batch, ulong seed)
+    {
+        LayerProbe probe = new();
+        int chunk = options.SubBatchSize > 0 ? options.SubBatchSize : int.MaxValue;
+        ForEachChunk(batch.Queries, chunk, QuerySeed(seed), (_, _, _, _) => { }, probe.Look);
+        ForEachChunk(batch.Passages, chunk, PassageSeed(seed), (_, _, _, _) => { }, probe.Look);
+        return probe.FirstNotFinite;
     }
 
     /// <inheritdoc/>
@@ -45,10 +58,16 @@ internal sealed class ContrastiveObjective(TrainableModel model, FinetuneOptions
         _representations.Dispose();
     }
 
+    private static ulong QuerySeed(ulong seed) => SplitMix64.Mix(seed ^ (1UL << 62));
+
+    private static ulong PassageSeed(ulong seed) => SplitMix64.Mix(seed ^ (2UL << 62));
+
     private double WholeBatch(ContrastiveBatch batch, float scale, ulong seed)
     {
-        using Tape tape = Tape.Record(_arena, model.Parameters, seed);
-        Tensor queries = Pool(tape, batch.Queries), passages = Pool(tape, batch.Passages);
+        using Tape tape = Tape.Record(_arena, model.Parameters, QuerySeed(seed));
+        Tensor queries = Pool(tape, batch.Queries, 0, batch.Queries.Count, 0);
+        tape.DrawFrom(PassageSeed(seed));
+        Tensor passages = Pool(tape, batch.Passages, 0, batch.Passages.Count, 0);
         Tensor loss = ContrastiveLoss.Compute(tape, queries, passages, batch, options);
         double value = loss.RowSpan(0)[0];
         if (double.IsFinite(value)) tape.Backward(loss, scale);
@@ -60,35 +79,38 @@ internal sealed class ContrastiveObjective(TrainableModel model, FinetuneOptions
         using Tape tape = Tape.Record(_representations, model.Parameters, seed);
         Tensor queries = tape.Arena.Activation(batch.Queries.Count, model.Shape.HiddenSize);
         Tensor passages = tape.Arena.Activation(batch.Passages.Count, model.Shape.HiddenSize);
-        ForEachChunk(batch.Queries, queries, chunk, seed, 1, (chunkTape, vectors, rows) => Copy(vectors, rows));
-        ForEachChunk(batch.Passages, passages, chunk, seed, 2, (chunkTape, vectors, rows) => Copy(vectors, rows));
+        ForEachChunk(batch.Queries, chunk, QuerySeed(seed), (_, vectors, start, count) => Copy(vectors, queries.RowRange(start, count)));
+        ForEachChunk(batch.Passages, chunk, PassageSeed(seed), (_, vectors, start, count) => Copy(vectors, passages.RowRange(start, count)));
         Tensor loss = ContrastiveLoss.Compute(tape, queries, passages, batch, options);
         double value = loss.RowSpan(0)[0];
         if (!double.IsFinite(value)) return value;
         tape.Backward(loss, scale);
         Tensor queryGradients = tape.Grad(queries).Buffer, passageGradients = tape.Grad(passages).Buffer;
-        ForEachChunk(batch.Queries, queryGradients, chunk, seed, 1, (chunkTape, vectors, rows) => chunkTape.Backward(vectors, rows));
-        ForEachChunk(batch.Passages, passageGradients, chunk, seed, 2, (chunkTape, vectors, rows) => chunkTape.Backward(vectors, rows));
+        ForEachChunk(batch.Queries, chunk, QuerySeed(seed), (part, vectors, start, count) => part.Backward(vectors, queryGradients.RowRange(start, count)));
+        ForEachChunk(batch.Passages, chunk, PassageSeed(seed), (part, vectors, start, count) => part.Backward(vectors, passageGradients.RowRange(start, count)));
         return value;
     }
 
-    private void ForEachChunk(IReadOnlyList<TokenSequence> texts, Tensor rows, int chunk, ulong seed, ulong side, Action<Tape, Tensor, Tensor> use)
+    /// <summary>Takes the texts through the encoder, so many at a time, each time on a tape of its own.</summary>
+    private void ForEachChunk(IReadOnlyList<TokenSequence> texts, int chunk, ulong seed, Action<Tape, Tensor, int, int> use, Action<string, Tensor>? probe = null)
     {
-        for (int start = 0; start < texts.Count; start += chunk)
+        int firstToken = 0;
+        for (int start = 0; start < texts.Count; start += Math.Min(chunk, texts.Count))
         {
             int count = Math.Min(chunk, texts.Count - start);
-            using Tape tape = Tape.Record(_arena, model.Parameters, SplitMix64.Mix(seed ^ (side << 62) ^ (ulong)start));
-            Tensor vectors = Pool(tape, [.. texts.Skip(start).Take(count)]);
-            use(tape, vectors, rows.RowRange(start, count));
+            using Tape tape = Tape.Record(_arena, model.Parameters, seed, probe);
+            Tensor vectors = Pool(tape, texts, start, count, firstToken);
+            firstToken += _batch.TotalTokens;
+            use(tape, vectors, start, count);
         }
     }
 
-    /// <summary>Texts to pooled vectors [texts, D], not yet normalised.</summary>
-    private Tensor Pool(Tape tape, IReadOnlyList<TokenSequence> texts)
+    /// <summary>Texts to pooled vectors [count, D], not yet normalised.</summary>
+    private Tensor Pool(Tape tape, IReadOnlyList<TokenSequence> texts, int start, int count, int firstToken)
     {
         _batch.Clear();
-        foreach (TokenSequence text in texts) _batch.Add(text);
-        PackedTensors packed = _batch.Upload(tape.Arena);
+        for (int i = start; i < start + count; i++) _batch.Add(texts[i]);
+        PackedTensors packed = _batch.Upload(tape.Arena) with { FirstToken = firstToken, FirstSequence = start };
         return pooling == PoolingMode.Cls
             ? model.Encoder.ForwardCls(tape, packed)
             : tape.MeanPooling(model.Encoder.Forward(tape, packed), packed.CuSeqlens);
