@@ -14,6 +14,7 @@ public static unsafe class AttentionBackward
     private const int QueryBlock = 512;
     private const int KeyBlock = 8 * Tiles.MaxRows;
     private const int StrideKeys = KeyBlock + 16;         // not a power of two
+    private const int VisibleWords = QueryBlock / 64;
 
     /// <summary>Stores dq, dk and dv from the gradient of the output.</summary>
     /// <param name="team">Who works; the result does not depend on it.</param>
@@ -47,7 +48,15 @@ public static unsafe class AttentionBackward
     public static void Run(
         WorkerTeam team, float* q, int ldq, float* k, int ldk, float* v, int ldv, float* output, int ldo, float* doutput, int lddo, float* logSumExp,
         int* cuSeqlensQ, int* cuSeqlensK, int sequences, int numHeads, int headDim, float scale, float dropout, ulong seed,
-        float* dq, int lddq, float* dk, int lddk, float* dv, int lddv, int firstQuery = 0)
+        float* dq, int lddq, float* dk, int lddk, float* dv, int lddv, int firstQuery = 0) =>
+        Run(team, q, ldq, k, ldk, v, ldv, output, ldo, doutput, lddo, logSumExp, cuSeqlensQ, cuSeqlensK, sequences, numHeads, headDim, scale, dropout, seed,
+            dq, lddq, dk, lddk, dv, lddv, firstQuery, null, null);
+
+    /// <summary>The same, with the bits of <see cref="MaskedAttention"/> where <paramref name="visible"/> is not null.</summary>
+    internal static void Run(
+        WorkerTeam team, float* q, int ldq, float* k, int ldk, float* v, int ldv, float* output, int ldo, float* doutput, int lddo, float* logSumExp,
+        int* cuSeqlensQ, int* cuSeqlensK, int sequences, int numHeads, int headDim, float scale, float dropout, ulong seed,
+        float* dq, int lddq, float* dk, int lddk, float* dv, int lddv, int firstQuery, ulong* visible, int* visibleStarts)
     {
         ArgumentNullException.ThrowIfNull(team);
         ArgumentNullException.ThrowIfNull(logSumExp);
@@ -63,7 +72,7 @@ public static unsafe class AttentionBackward
             Q = q, StrideQ = ldq, K = k, StrideK = ldk, V = v, StrideV = ldv, Output = output, StrideO = ldo, Doutput = doutput, StrideDo = lddo,
             LogSumExp = logSumExp, CuSeqlensQ = cuSeqlensQ, CuSeqlensK = cuSeqlensK, NumHeads = numHeads, HeadDim = headDim, Scale = scale,
             Dropout = dropout, Seed = seed, FirstQuery = firstQuery, Dq = dq, StrideDq = lddq, Dk = dk, StrideDk = lddk, Dv = dv, StrideDv = lddv,
-            TotalQueries = sequences == 0 ? 0 : cuSeqlensQ[sequences],
+            Visible = visible, VisibleStarts = visibleStarts, TotalQueries = sequences == 0 ? 0 : cuSeqlensQ[sequences],
         };
         team.Run(ref job, checked(sequences * numHeads));
     }
@@ -96,6 +105,8 @@ public static unsafe class AttentionBackward
         public nint StrideDk;
         public float* Dv;
         public nint StrideDv;
+        public ulong* Visible;
+        public int* VisibleStarts;
         public int TotalQueries;
 
         public readonly void Execute(int part, int worker)
@@ -111,11 +122,12 @@ public static unsafe class AttentionBackward
                 Clear(Dv + (firstKey * StrideDv) + column, StrideDv, keys);
                 return;
             }
-            Workspace work = Take(Math.Min(queries, QueryBlock));
+            Workspace work = Take(Math.Min(queries, QueryBlock), keys);
             for (int query = 0; query < queries; query += QueryBlock)
             {
                 int count = Math.Min(QueryBlock, queries - query);
                 PackQueries(in work, firstQuery + query, count, head);
+                if (work.Visible != null) VisibleBits.Transpose(Visible + VisibleStarts[sequence], query, count, keys, work.Visible, VisibleWords);
                 for (int key = 0; key < keys; key += KeyBlock)
                     Block(in work, firstQuery + query, count, firstKey, key, Math.Min(KeyBlock, keys - key), head, query == 0);
                 PanelPacking.TransposeRows(work.Dq, work.Stride, HeadDim, count, Dq + ((firstQuery + query) * StrideDq) + column, StrideDq);
@@ -127,11 +139,12 @@ public static unsafe class AttentionBackward
             for (int i = 0; i < count; i++) new Span<float>(rows + (i * stride), HeadDim).Clear();
         }
 
-        private readonly Workspace Take(int mostQueries)
+        private readonly Workspace Take(int mostQueries, int keys)
         {
             int columns = (mostQueries + Tiles.Columns - 1) / Tiles.Columns * Tiles.Columns, panels = (HeadDim + Tiles.Columns - 1) / Tiles.Columns;
             nint stride = columns + 16, across = (nint)columns * HeadDim, along = (nint)columns * panels * Tiles.Columns;
-            float* memory = ThreadScratch.Floats((2 * across) + (2 * along) + (stride * (HeadDim + KeyBlock + (2 * Tiles.MaxRows) + 2)) + ((nint)StrideKeys * HeadDim));
+            float* memory = ThreadScratch.Floats((2 * across) + (2 * along) + (stride * (HeadDim + KeyBlock + (2 * Tiles.MaxRows) + 2)) + ((nint)StrideKeys * HeadDim)
+                + (Visible == null ? 0 : (nint)keys * VisibleWords * 2));
             Workspace work = new() { Stride = stride, ValuePanels = panels, QueriesAcross = memory, GradientsAcross = memory + across };
             work.Queries = memory + (2 * across);
             work.Gradients = work.Queries + along;
@@ -142,6 +155,7 @@ public static unsafe class AttentionBackward
             work.Log = work.Mask + (stride * Tiles.MaxRows);
             work.Delta = work.Log + stride;
             work.Keys = work.Delta + stride;
+            work.Visible = Visible == null ? null : (ulong*)(work.Keys + ((nint)StrideKeys * HeadDim));
             return work;
         }
 
@@ -187,6 +201,8 @@ public static unsafe class AttentionBackward
                     Tiles.Multiply(rows, k + (row * StrideK), StrideK, work.QueriesAcross + ((nint)padded * HeadDim), Tiles.Columns, HeadDim, work.Scores + padded, work.Stride, zero);
                     Tiles.Multiply(rows, v + (row * StrideV), StrideV, work.GradientsAcross + ((nint)padded * HeadDim), Tiles.Columns, HeadDim, dscores + padded, work.Stride, zero);
                 }
+                for (int r = 0; r < rows && work.Visible != null; r++)
+                    VisibleBits.Hide(work.Scores + (r * work.Stride), padded, work.Visible + ((nint)(key + row + r) * VisibleWords));
                 float* mask = Dropout == 0f ? null : work.Mask;
                 if (mask != null)
                 {
@@ -243,6 +259,7 @@ public static unsafe class AttentionBackward
         public float* Log;                                // [Stride]: logSumExp in base 2; +infinity behind the last query makes probability 0
         public float* Delta;                              // [Stride]: dO . O
         public float* Keys;                               // [headDim][112]: K^T
+        public ulong* Visible;                            // [keys][8]: the bits of the block's queries, or null
         public nint Stride;
         public int ValuePanels;
     }

@@ -43,6 +43,17 @@ public static unsafe class AttentionTraining
             Attention.Forward(team, q, ldq, k, ldk, v, ldv, cuSeqlensQ, cuSeqlensK, sequences, numHeads, headDim, scale, output, ldo, logSumExp);
             return;
         }
+        Run(team, q, ldq, k, ldk, v, ldv, cuSeqlensQ, cuSeqlensK, sequences, numHeads, headDim, scale, output, ldo, logSumExp, dropout, seed, firstQuery, null, null);
+    }
+
+    /// <summary>The same, with the bits of <see cref="MaskedAttention"/> where <paramref name="visible"/> is not null.</summary>
+    internal static void Run(
+        WorkerTeam team, float* q, int ldq, float* k, int ldk, float* v, int ldv, int* cuSeqlensQ, int* cuSeqlensK, int sequences,
+        int numHeads, int headDim, float scale, float* output, int ldo, float* logSumExp, float dropout, ulong seed, int firstQuery,
+        ulong* visible, int* visibleStarts)
+    {
+        DropoutMask.Check(dropout);
+        ArgumentNullException.ThrowIfNull(logSumExp);
         ArgumentNullException.ThrowIfNull(team);
         ArgumentOutOfRangeException.ThrowIfNegative(sequences);
         ArgumentOutOfRangeException.ThrowIfLessThan(numHeads, 1);
@@ -54,7 +65,7 @@ public static unsafe class AttentionTraining
         {
             Q = q, StrideQ = ldq, K = k, StrideK = ldk, V = v, StrideV = ldv, CuSeqlensQ = cuSeqlensQ, CuSeqlensK = cuSeqlensK, NumHeads = numHeads,
             HeadDim = headDim, Scale = scale, Output = output, StrideO = ldo, LogSumExp = logSumExp, Dropout = dropout, Seed = seed, FirstQuery = firstQuery,
-            TotalQueries = sequences == 0 ? 0 : cuSeqlensQ[sequences],
+            Visible = visible, VisibleStarts = visibleStarts, TotalQueries = sequences == 0 ? 0 : cuSeqlensQ[sequences],
         };
         team.Run(ref job, checked(sequences * numHeads));
     }
@@ -79,6 +90,8 @@ public static unsafe class AttentionTraining
         public float Dropout;
         public ulong Seed;
         public int FirstQuery;
+        public ulong* Visible;
+        public int* VisibleStarts;
         public int TotalQueries;
 
         public readonly void Execute(int part, int worker)
@@ -103,14 +116,22 @@ public static unsafe class AttentionTraining
             float* max = work.Partial + (Tiles.MaxRows * stridePartial), sum = max + queries;
             new Span<float>(max, queries).Fill(float.NegativeInfinity);
             new Span<float>(sum, queries).Clear();
+            work.Visible = Visible == null ? null : Visible + VisibleStarts[sequence];
+            work.VisibleWords = VisibleBits.Words(keys);
             for (int key = 0; key < keys; key += block)
             {
                 int count = Math.Min(block, keys - key);
                 Pack(in work, firstKey + key, count, head);
                 for (int row = 0; row < queries; row += Tiles.MaxRows)
-                    Strip(in work, firstQuery + row, Math.Min(Tiles.MaxRows, queries - row), key, count, head, key + count == keys, max + row, sum + row);
+                    Strip(in work, firstQuery, row, Math.Min(Tiles.MaxRows, queries - row), key, count, head, key + count == keys, max + row, sum + row);
             }
-            for (int i = 0; i < queries; i++) log[i] = (max[i] * Scale) + MathF.Log(sum[i]);
+            for (int i = 0; i < queries; i++)
+            {
+                log[i] = (max[i] * Scale) + MathF.Log(sum[i]);
+                if (work.Visible == null || !(max[i] <= VisibleBits.Hidden)) continue;
+                log[i] = float.PositiveInfinity;
+                new Span<float>(Output + ((firstQuery + i) * StrideO) + (head * HeadDim), HeadDim).Clear();
+            }
         }
 
         private readonly void Pack(in Workspace work, int first, int count, int head)
@@ -124,17 +145,20 @@ public static unsafe class AttentionTraining
                     work.ValuePanels + ((nint)p * count * Tiles.Columns));
         }
 
-        private readonly void Strip(in Workspace work, int query, int rows, int key, int count, int head, bool last, float* max, float* sum)
+        private readonly void Strip(in Workspace work, int firstQuery, int row, int rows, int key, int count, int head, bool last, float* max, float* sum)
         {
             float* zero = stackalloc float[Tiles.Columns];
             float* shrink = stackalloc float[Tiles.MaxRows];
+            int query = firstQuery + row;
             new Span<float>(zero, Tiles.Columns).Clear();
             float* q = Q + (query * StrideQ) + (head * HeadDim);
             for (int j = 0; j < count; j += Tiles.Columns)
                 Tiles.Multiply(rows, q, StrideQ, work.KeyPanels + ((nint)j * HeadDim), Tiles.Columns, HeadDim, work.Scores + j, work.Stride, zero);
+            for (int r = 0; r < rows && work.Visible != null; r++)
+                VisibleBits.Hide(work.Scores + (r * work.Stride), count, work.Visible + ((nint)(row + r) * work.VisibleWords) + (key / 64));
             SoftmaxStrip.Exponentials(work.Scores, work.Stride, rows, count, Scale * VectorMath.Log2E, max, sum, shrink);
             DropoutMask mask = new(Dropout, Seed, (uint)head, FirstQuery);
-            for (int r = 0; r < rows; r++)
+            for (int r = 0; r < rows && Dropout > 0f; r++)
             {
                 float* scores = work.Scores + (r * work.Stride);
                 mask.Row((uint)(query + r), (uint)key, count, work.Mask);
@@ -155,6 +179,8 @@ public static unsafe class AttentionTraining
         public float* Scores;                             // [12][Stride]
         public float* Mask;                               // [Stride]
         public float* Partial;                            // [12][StridePartial]
+        public ulong* Visible;                            // the sequence's bits, or null when all keys are visible
+        public int VisibleWords;                          // a row
         public nint Stride;
         public nint StridePartial;
         public int Panels;
