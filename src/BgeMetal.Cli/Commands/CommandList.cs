@@ -21,5 +21,7 @@ internal static class CommandList
         EvalCommand.Create(terminal),
         MineCommand.Create(terminal),
         FinetuneCommand.Create(terminal),
+        FinetuneLlmEmbedderCommand.Create(terminal),
+        ScoreCommand.Create(terminal),
     ];
 }

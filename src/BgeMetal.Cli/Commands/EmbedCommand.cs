@@ -2,6 +2,7 @@ using System.CommandLine;
 using BgeMetal.Cli.Output;
 using BgeMetal.Cli.Parsing;
 using BgeMetal.Data;
+using BgeMetal.Retrieval;
 
 namespace BgeMetal.Cli.Commands;
 
@@ -14,17 +15,21 @@ internal static class EmbedCommand
         CliOption<string?> output = InputOption.Output("Vectors: NumPy float32 [N, D] where the name ends in .npy, else JSON lines {\"id\", \"embedding\"}; standard output by default");
         CliOption<string?> instruction = Opt.Text("--instruction", "TEXT", "Put before each text", "query-instruction-for-retrieval", "query-instruction", "passage-instruction-for-retrieval");
         CliOption<string> role = Opt.Choice("--as", "queries: put the model's own query instruction before each text", "passages", ["passages", "queries"]);
+        CliOption<string> side = Opt.Choice("--side", "With --task: whether the texts are looked up or looked up in", "key", ["query", "key"]);
+        TaskOptionSet tasks = new();
         CliOption<bool> skip = InputOption.SkipInvalid();
         CliOption<string?> stats = RunStatistics.Option();
         EmbedderOptionSet embedder = new();
-        Command command = new("embed", "Turn texts into vectors") { input, output, instruction, role, skip };
+        Command command = new("embed", "Turn texts into vectors") { input, output, instruction, role, side, skip };
+        tasks.AddTo(command);
         embedder.AddTo(command);
         command.Add(stats);
         command.SetAction(parsed =>
         {
             using TextChunks chunks = TextChunks.Open([parsed.GetRequiredValue(input)], parsed.GetValue(skip));
             using EmbeddingSession session = embedder.Load(parsed, terminal);
-            string? before = parsed.GetValue(instruction) ?? (parsed.GetValue(role) == "queries" ? session.Embedder.QueryInstruction : null);
+            TaskInstruction? task = tasks.Read(parsed, terminal, session.Embedder, instruction);
+            string? before = (parsed.GetValue(side) == "query" ? task?.Query : task?.Key) ?? parsed.GetValue(instruction) ?? (parsed.GetValue(role) == "queries" ? session.Embedder.QueryInstruction : null);
             if (parsed.GetValue(output) is { } path && path.EndsWith(".npy", StringComparison.OrdinalIgnoreCase)) WriteNumPy(session, chunks, before, path);
             else WriteJson(session, chunks, before, RowWriter.Open(terminal, parsed.GetValue(output)));
             chunks.ReportSkipped(terminal);

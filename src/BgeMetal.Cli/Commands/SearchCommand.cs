@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Text;
 using BgeMetal.Cli.Output;
 using BgeMetal.Cli.Parsing;
 using BgeMetal.Data;
@@ -22,10 +23,13 @@ internal static class SearchCommand
         CliOption<string?> cache = ModelOption.CacheDirectory();
         CliOption<string?> instruction = Opt.Text("--instruction", "TEXT", "Put before each query; the index's own by default, \"\" for none", "query-instruction-for-retrieval", "query-instruction");
         CliOption<string?> output = InputOption.Output("JSON lines {\"id\", \"query\", \"hits\": [{\"id\", \"score\", \"text\"}]}; standard output by default, as a list for reading on a terminal");
+        CliOption<string> format = Opt.Choice("--format", "prompt: the passages as a block of text to put before a question to a language model; hits otherwise", "hits", ["hits", "prompt"]);
+        TaskOptionSet tasks = new();
         CliOption<bool> skip = InputOption.SkipInvalid();
         CliOption<string?> stats = RunStatistics.Option();
         EmbedderOptionSet embedder = new();
-        Command command = new("search", "Find the best passages of an index") { index, query, queries, topK, instruction, output, model, revision, cache, skip };
+        Command command = new("search", "Find the best passages of an index") { index, query, queries, topK, instruction, output, format, model, revision, cache, skip };
+        tasks.AddTo(command);
         embedder.AddTo(command, model: false);
         command.Add(stats);
         command.SetAction(parsed =>
@@ -40,9 +44,12 @@ internal static class SearchCommand
             using EmbeddingSession session = embedder.Load(parsed, terminal, ModelOption.Resolve(name, parsed.GetValue(revision)!, parsed.GetValue(cache), terminal));
             if (session.Embedder.Dimensions != vectors.Dimension)
                 throw new BgeMetalException("cannot search", $"the model's vectors have {session.Embedder.Dimensions} components, the index's {vectors.Dimension}", parsed.GetRequiredValue(index));
-            using IHitWriter writer = parsed.GetValue(output) is null && terminal.ResultsAreSeen ? new ReadableHits(terminal) : new JsonHits(RowWriter.Open(terminal, parsed.GetValue(output)));
+            TaskInstruction? task = parsed.GetValue(instruction) is null && vectors.QueryInstruction.Length > 0 && !tasks.IsGiven(parsed) ? null
+                : tasks.Read(parsed, terminal, session.Embedder, instruction);
+            using IHitWriter writer = parsed.GetValue(format) == "prompt" ? new PromptHits(RowWriter.Open(terminal, parsed.GetValue(output)))
+                : parsed.GetValue(output) is null && terminal.ResultsAreSeen ? new ReadableHits(terminal) : new JsonHits(RowWriter.Open(terminal, parsed.GetValue(output)));
             terminal.StreamsResults = parsed.GetValue(output) is null;
-            session.EmbedAll(chunks, parsed.GetValue(instruction) ?? vectors.QueryInstruction, "searching", (texts, embedded) =>
+            session.EmbedAll(chunks, task?.Query ?? parsed.GetValue(instruction) ?? vectors.QueryInstruction, "searching", (texts, embedded) =>
             {
                 SearchHit[][] hits = vectors.SearchBatch(embedded, parsed.GetValue(topK), terminal.Cancellation);
                 for (int i = 0; i < texts.Count; i++) writer.Write(texts[i], hits[i]);
@@ -80,6 +87,26 @@ internal static class SearchCommand
             }
             json.WriteEndArray();
         });
+
+        public void Commit() => rows.Commit();
+
+        public void Dispose() => rows.Dispose();
+    }
+
+    /// <summary>One block of text a query: numbered passages, the best first, then the question; blocks are separated by a line of dashes.</summary>
+    private sealed class PromptHits(RowWriter rows) : IHitWriter
+    {
+        private bool _started;
+
+        public void Write(TextInput query, SearchHit[] hits)
+        {
+            StringBuilder block = new(_started ? "---\n" : "");
+            _started = true;
+            block.Append("Answer the question with the help of these passages.\n\n");
+            for (int i = 0; i < hits.Length; i++) block.Append(CultureInfo.InvariantCulture, $"[{i + 1}] {hits[i].Text.Trim()}\n\n");
+            block.Append(CultureInfo.InvariantCulture, $"Question: {query.Text}\nAnswer:\n");
+            rows.Stream.Write(Encoding.UTF8.GetBytes(block.ToString()));
+        }
 
         public void Commit() => rows.Commit();
 

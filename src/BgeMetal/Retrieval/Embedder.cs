@@ -61,6 +61,13 @@ public sealed class Embedder : IEmbeddingGenerator<string, Embedding<float>>
     /// <summary>Where the model lies.</summary>
     internal string ModelDirectory => _model.Directory;
 
+    /// <summary>The instructions by task that the model was trained with and saved with; empty for most models.</summary>
+    public TaskInstructions TaskInstructions => _model.FileInstructions;
+
+    /// <summary>What a task puts before its texts: the model's own instructions, else the published LLM-Embedder's.</summary>
+    /// <exception cref="BgeMetalException">Neither has the task.</exception>
+    public TaskInstruction InstructionFor(string task) => Retrieval.TaskInstructions.Published.With(_model.FileInstructions).For(task);
+
     /// <summary>Threads that compute.</summary>
     public int Threads => _model.Team.Threads;
 

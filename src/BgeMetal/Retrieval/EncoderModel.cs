@@ -23,6 +23,7 @@ internal sealed class EncoderModel : IDisposable
         _tokenizer = new Lazy<ModelTokenizer>(() => ModelTokenizer.Load(tokenizerDirectory));
         FilePooling = checkpoint.Pooling;
         FileQueryInstruction = checkpoint.Prompts.GetValueOrDefault("query");
+        FileInstructions = TaskInstructions.FromPrompts(checkpoint.Prompts);
         Shape = Config.ToEncoderShape();
         Positions = Config.ModelType == ModelConfig.XlmRoberta ? new PositionRule(Config.PadTokenId) : PositionRule.Bert;
         MaxPositions = Positions.MaxLength(Config.MaxPositionEmbeddings);
@@ -53,6 +54,9 @@ internal sealed class EncoderModel : IDisposable
 
     /// <summary>The query prompt that the model's own files name, if any.</summary>
     public string? FileQueryInstruction { get; }
+
+    /// <summary>The instructions by task that the model's own files name; empty for most models.</summary>
+    public TaskInstructions FileInstructions { get; }
 
     /// <summary>The limit that the model's own files name, if any.</summary>
     public int? FileMaxLength { get; }

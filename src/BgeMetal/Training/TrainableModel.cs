@@ -12,7 +12,8 @@ namespace BgeMetal.Training;
 /// <param name="Normalize">Whether vectors have unit length.</param>
 /// <param name="MaxLength">The most tokens of a text.</param>
 /// <param name="QueryInstruction">What is put before queries; empty for none.</param>
-internal sealed record SavedForm(PoolingMode? Pooling, bool Normalize, int MaxLength, string QueryInstruction);
+/// <param name="TaskPrompts">Instructions of tasks by their prompt names (<see cref="TaskInstructions.ToPrompts"/>); null for none.</param>
+internal sealed record SavedForm(PoolingMode? Pooling, bool Normalize, int MaxLength, string QueryInstruction, IReadOnlyDictionary<string, string>? TaskPrompts = null);
 
 /// <summary>
 /// A checkpoint loaded for training: trainable parameters, the encoder over them, and the tensors that the task does not touch, which are kept as
@@ -91,6 +92,7 @@ internal sealed class TrainableModel : IDisposable
         List<NamedTensor> tensors = [.. Parameters.All.Select(parameter => new NamedTensor(parameter.Spec.Name, parameter.Spec.Shape, parameter.Master.Floats))];
         tensors.AddRange(_untouched.Select(tensor => new NamedTensor(tensor.Name, tensor.Shape, tensor.Values)));
         Dictionary<string, string> prompts = form.QueryInstruction.Length == 0 ? [] : new() { ["query"] = form.QueryInstruction };
+        foreach ((string name, string text) in form.TaskPrompts ?? new Dictionary<string, string>()) prompts[name] = text;
         CheckpointWriter.Save(directory, Config, [.. tensors.OrderBy(tensor => tensor.Name, StringComparer.Ordinal)], form.Pooling, form.Normalize,
             form.MaxLength, HasTokenizer ? Tokenizer.Files : [], new SaveOptions { Overwrite = overwrite, Prompts = prompts });
     }

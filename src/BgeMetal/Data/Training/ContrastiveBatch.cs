@@ -32,6 +32,9 @@ internal sealed class ContrastiveBatch
     /// <summary>Where the rows stand [B].</summary>
     public required IReadOnlyList<RowPlace> Places { get; init; }
 
+    /// <summary>The task that all rows belong to; null where they have none, or several.</summary>
+    public string? Task { get; init; }
+
     /// <summary>Tokens of all queries and passages.</summary>
     public required int Tokens { get; init; }
 }

@@ -20,4 +20,7 @@ internal static class RandomPurpose
 
     /// <summary>Which corpus texts fill a row up; then the row.</summary>
     public const long FillingNegatives = 6;
+
+    /// <summary>Which group and which of its rows a freely drawn batch holds; then epoch and batch.</summary>
+    public const long BatchDraw = 7;
 }

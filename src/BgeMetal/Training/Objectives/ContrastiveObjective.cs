@@ -13,12 +13,22 @@ namespace BgeMetal.Training.Objectives;
 /// Setup"): vectors chunk by chunk without keeping activations, the loss and its gradient for all vectors, then each chunk again with its part of the
 /// gradient. A dropout mask is drawn by a text's place in the whole batch, so the result is that of the whole batch, up to the rounding of sums.
 /// </summary>
-internal sealed class ContrastiveObjective(TrainableModel model, FinetuneOptions options, PoolingMode pooling)
+/// <param name="model">What is trained.</param>
+/// <param name="pooling">How token vectors become one vector.</param>
+/// <param name="subBatchSize">Texts a chunk; 0 for the whole batch.</param>
+/// <param name="loss">The loss [1, 1] of queries [B, D] and passages [B*G, D], both pooled and not yet normalised.</param>
+internal sealed class ContrastiveObjective(TrainableModel model, PoolingMode pooling, int subBatchSize, Func<Tape, Tensor, Tensor, ContrastiveBatch, Tensor> loss)
     : ITrainingObjective<ContrastiveBatch>, IDisposable
 {
     private readonly Arena _arena = new(model.Device);
     private readonly Arena _representations = new(model.Device);
     private readonly PackedBatch _batch = new(model.Positions);
+
+    /// <summary>With FlagEmbedding's loss.</summary>
+    public ContrastiveObjective(TrainableModel model, FinetuneOptions options, PoolingMode pooling)
+        : this(model, pooling, options.SubBatchSize, (tape, queries, passages, batch) => ContrastiveLoss.Compute(tape, queries, passages, batch, options))
+    {
+    }
 
     /// <inheritdoc/>
     public long ReservedBytes => _arena.ReservedBytes + _representations.ReservedBytes;
@@ -29,7 +39,7 @@ internal sealed class ContrastiveObjective(TrainableModel model, FinetuneOptions
     /// <inheritdoc/>
     public double Backpropagate(ContrastiveBatch batch, float scale, ulong seed)
     {
-        int chunk = options.SubBatchSize > 0 ? options.SubBatchSize : int.MaxValue;
+        int chunk = subBatchSize > 0 ? subBatchSize : int.MaxValue;
         return batch.Queries.Count <= chunk && batch.Passages.Count <= chunk
             ? WholeBatch(batch, scale, seed)
             : CachedGradient(batch, scale, seed, chunk);
@@ -39,7 +49,7 @@ internal sealed class ContrastiveObjective(TrainableModel model, FinetuneOptions
     public string? FirstNotFinite(ContrastiveBatch batch, ulong seed)
     {
         LayerProbe probe = new();
-        int chunk = options.SubBatchSize > 0 ? options.SubBatchSize : int.MaxValue;
+        int chunk = subBatchSize > 0 ? subBatchSize : int.MaxValue;
         ForEachChunk(batch.Queries, chunk, QuerySeed(seed), (_, _, _, _) => { }, probe.Look);
         ForEachChunk(batch.Passages, chunk, PassageSeed(seed), (_, _, _, _) => { }, probe.Look);
         return probe.FirstNotFinite;
@@ -68,9 +78,9 @@ internal sealed class ContrastiveObjective(TrainableModel model, FinetuneOptions
         Tensor queries = Pool(tape, batch.Queries, 0, batch.Queries.Count, 0);
         tape.DrawFrom(PassageSeed(seed));
         Tensor passages = Pool(tape, batch.Passages, 0, batch.Passages.Count, 0);
-        Tensor loss = ContrastiveLoss.Compute(tape, queries, passages, batch, options);
-        double value = loss.RowSpan(0)[0];
-        if (double.IsFinite(value)) tape.Backward(loss, scale);
+        Tensor result = loss(tape, queries, passages, batch);
+        double value = result.RowSpan(0)[0];
+        if (double.IsFinite(value)) tape.Backward(result, scale);
         return value;
     }
 
@@ -81,10 +91,10 @@ internal sealed class ContrastiveObjective(TrainableModel model, FinetuneOptions
         Tensor passages = tape.Arena.Activation(batch.Passages.Count, model.Shape.HiddenSize);
         ForEachChunk(batch.Queries, chunk, QuerySeed(seed), (_, vectors, start, count) => Copy(vectors, queries.RowRange(start, count)));
         ForEachChunk(batch.Passages, chunk, PassageSeed(seed), (_, vectors, start, count) => Copy(vectors, passages.RowRange(start, count)));
-        Tensor loss = ContrastiveLoss.Compute(tape, queries, passages, batch, options);
-        double value = loss.RowSpan(0)[0];
+        Tensor result = loss(tape, queries, passages, batch);
+        double value = result.RowSpan(0)[0];
         if (!double.IsFinite(value)) return value;
-        tape.Backward(loss, scale);
+        tape.Backward(result, scale);
         Tensor queryGradients = tape.Grad(queries).Buffer, passageGradients = tape.Grad(passages).Buffer;
         ForEachChunk(batch.Queries, chunk, QuerySeed(seed), (part, vectors, start, count) => part.Backward(vectors, queryGradients.RowRange(start, count)));
         ForEachChunk(batch.Passages, chunk, PassageSeed(seed), (part, vectors, start, count) => part.Backward(vectors, passageGradients.RowRange(start, count)));
