@@ -20,6 +20,7 @@ internal static class CommandList
         SearchCommand.Create(terminal),
         EvalCommand.Create(terminal),
         MineCommand.Create(terminal),
+        PretrainCommand.Create(terminal),
         FinetuneCommand.Create(terminal),
         FinetuneLlmEmbedderCommand.Create(terminal),
         ScoreCommand.Create(terminal),

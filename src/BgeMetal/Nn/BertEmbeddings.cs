@@ -33,4 +33,8 @@ internal sealed class BertEmbeddings(ParameterStore parameters, EncoderShape sha
     /// <summary>[T] ids -> [T, D].</summary>
     public Tensor Forward(Tape tape, PackedTensors batch) =>
         tape.Dropout(tape.Watch(Prefix, "LayerNorm", tape.EmbeddingLayerNorm(batch, _tables, _gamma, _beta, shape.LayerNormEpsilon)), shape.HiddenDropout, batch.FirstToken);
+
+    /// <summary>A vector a sequence in place of its words: LayerNorm(given + position + token type 0), [B, D] -> [T, D].</summary>
+    public Tensor ForwardVectors(Tape tape, Tensor given, PackedTensors batch) =>
+        tape.Dropout(tape.LayerNorm(tape.EmbeddingOfVectors(given, batch, _tables), _gamma, _beta, shape.LayerNormEpsilon), shape.HiddenDropout, batch.FirstToken);
 }

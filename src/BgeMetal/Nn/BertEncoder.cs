@@ -16,6 +16,9 @@ internal sealed class BertEncoder
         _layers = [.. Enumerable.Range(0, shape.NumLayers).Select(index => new BertLayer(parameters, shape, Prefix(index)))];
     }
 
+    /// <summary>The module before the layers.</summary>
+    public BertEmbeddings Embeddings => _embeddings;
+
     /// <summary>Tables and vectors of the encoder, by Hugging Face name.</summary>
     public static IEnumerable<ParameterSpec> Specs(EncoderShape shape) =>
         BertEmbeddings.Specs(shape).Concat(Enumerable.Range(0, shape.NumLayers).SelectMany(index => BertLayer.Specs(shape, Prefix(index))));

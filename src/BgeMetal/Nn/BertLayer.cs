@@ -80,6 +80,15 @@ internal sealed class BertLayer
         return FeedForward(tape, first, context, batch.FirstSequence);
     }
 
+    /// <summary>Queries from one stream, keys and values from another, [T, D] each; the residual is the query's stream, and each row sees its own choice of keys.</summary>
+    public Tensor ForwardTwoStreams(Tape tape, Tensor query, Tensor keyValue, PackedTensors batch, VisibleKeys visible)
+    {
+        Tensor kv = tape.Linear(keyValue, _keyValue);
+        Tensor context = tape.MaskedAttention(tape.Linear(query, _query), _keyValue.Part(kv, 0), _keyValue.Part(kv, 1),
+            batch.CuSeqlens, visible, _shape.NumHeads, _shape.AttentionDropout);
+        return FeedForward(tape, query, context, batch.FirstToken);
+    }
+
     private Tensor FeedForward(Tape tape, Tensor x, Tensor context, int firstRow)
     {
         Tensor projected = tape.Dropout(tape.Linear(context, _attentionOutput), _shape.HiddenDropout, firstRow);

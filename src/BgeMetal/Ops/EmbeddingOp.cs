@@ -46,5 +46,46 @@ internal static class EmbeddingOp
             }
             return y;
         }
+
+        /// <summary>
+        /// Vectors in place of words: given[b] + position[positions] + type[0] for every token of sequence b, given [B, D] -> [T, D]. Each sequence's
+        /// gradients add up in given's.
+        /// </summary>
+        public unsafe Tensor EmbeddingOfVectors(Tensor given, PackedTensors batch, EmbeddingTables tables)
+        {
+            Check.Shape("EmbeddingOfVectors", "given", given, batch.Sequences, tables.Position.Columns);
+            Tensor rows = Dense(tape, given.Rows, given.Columns), sequences = SequenceOfEachToken(tape, batch);
+            for (int b = 0; b < given.Rows; b++) given.RowSpan(b).CopyTo(rows.RowSpan(b));
+            Tensor y = tape.Arena.Activation(batch.TotalTokens, given.Columns);
+            Kernels.Cpu.Embedding.Forward(tape.Device.Team, sequences.Ints, batch.PositionIds.Ints, null, batch.TotalTokens, rows.Floats, tables.Position.Floats,
+                tables.TokenType.Floats, y.Columns, y.Floats, y.RowStride);
+            if (tape.IsRecording)
+            {
+                tape.Record("EmbeddingOfVectors", y, dy =>
+                {
+                    TrainableParameters parameters = tape.Parameters!;
+                    for (int b = 0; b < rows.Rows; b++) rows.RowSpan(b).Clear();
+                    EmbeddingBackward.Run(tape.Device.Team, sequences.Ints, batch.PositionIds.Ints, null, batch.TotalTokens, dy.Floats, dy.RowStride, dy.Columns,
+                        -1, tables.PaddingPosition, rows.Floats, parameters.GradientOf(tables.Position).Floats, parameters.GradientOf(tables.TokenType).Floats);
+                    tape.AddGradient(given, rows);
+                });
+            }
+            return y;
+        }
+    }
+
+    /// <summary>Rows without padding between them, as the look-up kernels read tables.</summary>
+    private static Tensor Dense(Tape tape, int rows, int columns)
+    {
+        Tensor memory = tape.Arena.Activation(1, checked(rows * columns));
+        return new Tensor(memory.Device, memory.Address, memory.DType, rows, columns, columns);
+    }
+
+    private static unsafe Tensor SequenceOfEachToken(Tape tape, PackedTensors batch)
+    {
+        Tensor sequences = tape.Arena.Integers(batch.TotalTokens);
+        for (int b = 0; b < batch.Sequences; b++)
+            new Span<int>(sequences.Ints + batch.CuSeqlens.Ints[b], batch.CuSeqlens.Ints[b + 1] - batch.CuSeqlens.Ints[b]).Fill(b);
+        return sequences;
     }
 }

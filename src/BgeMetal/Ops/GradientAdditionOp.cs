@@ -44,7 +44,8 @@ internal static class GradientAdditionOp
         Kernels.Cpu.Linear.Forward(tape.Device.Team, a.Floats, a.RowStride, a.Rows, a.Columns, (float*)panels, null, y.Columns, LinearEpilogue.None,
             null, 0, y.Floats, y.RowStride);
 
-    private static void Add(ReadOnlySpan<float> source, Span<float> destination)
+    /// <summary>destination += source, of one length.</summary>
+    internal static void Add(ReadOnlySpan<float> source, Span<float> destination)
     {
         int i = 0;
         for (; i <= source.Length - Vector<float>.Count; i += Vector<float>.Count)

@@ -41,6 +41,15 @@ internal sealed class Arena : IDisposable
     /// <summary>An uninitialised dense vector of 32-bit integers.</summary>
     public Tensor Integers(int count) => Allocate(DType.Int32, 1, count, count);
 
+    /// <summary>A dense vector that holds <paramref name="values"/>; a single 0 where there are none, because an empty tensor has no address.</summary>
+    public unsafe Tensor Integers(ReadOnlySpan<int> values)
+    {
+        Tensor tensor = Integers(Math.Max(values.Length, 1));
+        tensor.Ints[0] = 0;
+        values.CopyTo(new Span<int>(tensor.Ints, values.Length));
+        return tensor;
+    }
+
     /// <summary>The place to return to with <see cref="Rewind"/>.</summary>
     public ArenaMark Mark() => new(_block, _used, _below);
 

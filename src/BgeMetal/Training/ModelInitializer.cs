@@ -55,9 +55,16 @@ public static class ModelInitializer
     private static float[] Values(ParameterSpec spec, int seed, int stream)
     {
         float[] values = new float[checked((int)spec.Count)];
-        if (spec.Role == ParameterRole.Gain) values.AsSpan().Fill(1);
-        if (spec.Role is ParameterRole.Table or ParameterRole.Matrix) new NormalSampler(seed, stream).Fill(values, StandardDeviation);
-        if (spec.PaddingRow >= 0) values.AsSpan(spec.PaddingRow * spec.Columns, spec.Columns).Clear();
+        Fill(spec, seed, stream, StandardDeviation, values);
         return values;
+    }
+
+    /// <summary>Fresh values of one parameter, from a random sequence of its own.</summary>
+    internal static void Fill(ParameterSpec spec, int seed, int stream, double standardDeviation, Span<float> values)
+    {
+        values.Clear();
+        if (spec.Role == ParameterRole.Gain) values.Fill(1);
+        if (spec.Role is ParameterRole.Table or ParameterRole.Matrix) new NormalSampler(seed, stream).Fill(values, standardDeviation);
+        if (spec.PaddingRow >= 0) values.Slice(spec.PaddingRow * spec.Columns, spec.Columns).Clear();
     }
 }

@@ -1,5 +1,6 @@
 using BgeMetal.Checkpoints;
 using BgeMetal.Data;
+using BgeMetal.Files;
 using BgeMetal.Nn;
 using BgeMetal.Retrieval;
 using BgeMetal.Tensors;
@@ -13,7 +14,11 @@ namespace BgeMetal.Training;
 /// <param name="MaxLength">The most tokens of a text.</param>
 /// <param name="QueryInstruction">What is put before queries; empty for none.</param>
 /// <param name="TaskPrompts">Instructions of tasks by their prompt names (<see cref="TaskInstructions.ToPrompts"/>); null for none.</param>
-internal sealed record SavedForm(PoolingMode? Pooling, bool Normalize, int MaxLength, string QueryInstruction, IReadOnlyDictionary<string, string>? TaskPrompts = null);
+internal sealed record SavedForm(PoolingMode? Pooling, bool Normalize, int MaxLength, string QueryInstruction, IReadOnlyDictionary<string, string>? TaskPrompts = null)
+{
+    /// <summary>Another class and other names; null for the encoder with its head as they were loaded.</summary>
+    public SavedLayout? Layout { get; init; }
+}
 
 /// <summary>
 /// A checkpoint loaded for training: trainable parameters, the encoder over them, and the tensors that the task does not touch, which are kept as
@@ -26,7 +31,7 @@ internal sealed class TrainableModel : IDisposable
     private readonly string _tokenizerDirectory;
     private ModelTokenizer? _tokenizer;
 
-    private TrainableModel(Checkpoint checkpoint, ComputeOptions compute, IReadOnlyList<LinearSpec> head, IReadOnlySet<string> frozen)
+    private TrainableModel(Checkpoint checkpoint, ComputeOptions compute, ExtraParameters extra, IReadOnlySet<string> frozen)
     {
         Config = checkpoint.Config;
         Directory = checkpoint.Directory;
@@ -36,8 +41,8 @@ internal sealed class TrainableModel : IDisposable
         Shape = Config.ToEncoderShape();
         Positions = Config.ModelType == ModelConfig.XlmRoberta ? new PositionRule(Config.PadTokenId) : PositionRule.Bert;
         Device = Device.CpuThreads(compute.EffectiveThreads);
-        Parameters = new TrainableParameters(Device, BertEncoder.Specs(Shape), BertEncoder.LinearSpecs(Shape).Concat(head), frozen);
-        Parameters.Fill(Device.Team, checkpoint.Tensors.ReadParameter);
+        Parameters = new TrainableParameters(Device, BertEncoder.Specs(Shape).Concat(extra.Dense), BertEncoder.LinearSpecs(Shape).Concat(extra.Linears), frozen);
+        Parameters.Fill(Device.Team, extra.Reader(checkpoint.Tensors));
         Encoder = new BertEncoder(Parameters, Shape);
         KeepUntouched(checkpoint.Tensors);
     }
@@ -81,20 +86,34 @@ internal sealed class TrainableModel : IDisposable
     /// <summary>Loads a checkpoint directory; <paramref name="head"/> names layers after the encoder, <paramref name="frozen"/> what no update touches.</summary>
     public static TrainableModel Load(string directory, ComputeOptions compute, Func<ModelConfig, IReadOnlyList<LinearSpec>> head, IReadOnlySet<string> frozen)
     {
+        return Load(directory, compute, checkpoint => new ExtraParameters([], head(checkpoint.Config)), frozen);
+    }
+
+    /// <summary>The same with parameters of any kind after the encoder, some of which the checkpoint may lack.</summary>
+    public static TrainableModel Load(string directory, ComputeOptions compute, Func<Checkpoint, ExtraParameters> extra, IReadOnlySet<string> frozen)
+    {
         compute.Validate();
         using Checkpoint checkpoint = Checkpoint.Open(directory);
-        return new TrainableModel(checkpoint, compute, head(checkpoint.Config), frozen);
+        return new TrainableModel(checkpoint, compute, extra(checkpoint), frozen);
     }
 
     /// <summary>Saves the weights as they are now, in Hugging Face's and sentence-transformers' layout.</summary>
     public unsafe void Save(string directory, SavedForm form, bool overwrite)
     {
-        List<NamedTensor> tensors = [.. Parameters.All.Select(parameter => new NamedTensor(parameter.Spec.Name, parameter.Spec.Shape, parameter.Master.Floats))];
-        tensors.AddRange(_untouched.Select(tensor => new NamedTensor(tensor.Name, tensor.Shape, tensor.Values)));
+        List<NamedTensor> tensors = [], aside = [];
+        foreach ((ParameterSpec spec, Tensor master) in Parameters.All)
+        {
+            string? name = form.Layout is null ? spec.Name : form.Layout.NameOf(spec.Name);
+            (name is null ? aside : tensors).Add(new NamedTensor(name ?? spec.Name, spec.Shape, master.Floats));
+        }
+        foreach ((string own, long[] shape, float[] values) in _untouched)
+            if ((form.Layout is null ? own : form.Layout.NameOf(own)) is { } name) tensors.Add(new NamedTensor(name, shape, values));
         Dictionary<string, string> prompts = form.QueryInstruction.Length == 0 ? [] : new() { ["query"] = form.QueryInstruction };
         foreach ((string name, string text) in form.TaskPrompts ?? new Dictionary<string, string>()) prompts[name] = text;
-        CheckpointWriter.Save(directory, Config, [.. tensors.OrderBy(tensor => tensor.Name, StringComparer.Ordinal)], form.Pooling, form.Normalize,
+        ModelConfig config = form.Layout is null ? Config : Config with { Architectures = [form.Layout.Architecture] };
+        CheckpointWriter.Save(directory, config, [.. tensors.OrderBy(tensor => tensor.Name, StringComparer.Ordinal)], form.Pooling, form.Normalize,
             form.MaxLength, HasTokenizer ? Tokenizer.Files : [], new SaveOptions { Overwrite = overwrite, Prompts = prompts });
+        if (form.Layout is { } layout && aside.Count > 0) WriteAside(Path.Combine(directory, layout.SideFile), aside);
     }
 
     /// <inheritdoc/>
@@ -102,6 +121,13 @@ internal sealed class TrainableModel : IDisposable
     {
         Parameters.Dispose();
         Device.Dispose();
+    }
+
+    private static void WriteAside(string path, List<NamedTensor> tensors)
+    {
+        using AtomicFile file = AtomicFile.Create(path);
+        SafetensorsWriter.Write(file.Stream, tensors);
+        file.Commit();
     }
 
     private void KeepUntouched(EncoderTensors tensors)

@@ -37,10 +37,10 @@ internal static class TrainingOutput
         TrainingState.Clean(directory, checkpointsToo: options.ResumeFrom is null);
     }
 
-    /// <summary>Saves the model, training_args.json and loss.png.</summary>
-    public static void Finish(TrainingOptions options, TrainableModel model, SavedForm form, object arguments)
+    /// <summary>Saves the model (in <paramref name="folder"/> of the output directory, where one is given), training_args.json and loss.png.</summary>
+    public static void Finish(TrainingOptions options, TrainableModel model, SavedForm form, object arguments, string folder = "")
     {
-        model.Save(options.OutputDirectory, form, overwrite: true);
+        model.Save(Path.Combine(options.OutputDirectory, folder), form, overwrite: true);
         AtomicFile.WriteAllText(Path.Combine(options.OutputDirectory, "training_args.json"), JsonSerializer.Serialize(arguments, s_json) + "\n");
         LossPlot.Write(options.OutputDirectory);
     }

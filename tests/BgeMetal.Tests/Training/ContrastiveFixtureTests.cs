@@ -96,14 +96,17 @@ internal static class GradientComparison
 {
     private const string KeyBias = ".attention.self.key.bias";
 
-    public static unsafe void AssertClose(SafetensorsReference expected, string prefix, TrainableParameters parameters)
+    public static void AssertClose(SafetensorsReference expected, string prefix, TrainableParameters parameters) =>
+        AssertClose(expected, name => prefix + name, parameters);
+
+    public static unsafe void AssertClose(SafetensorsReference expected, Func<string, string> referenceName, TrainableParameters parameters)
     {
         double totalDifference = 0, totalNorm = 0;
         List<(string Name, double Difference, double Norm)> tensors = [];
         foreach ((ParameterSpec spec, Tensor master) in parameters.All)
         {
             if (spec.Name.EndsWith(KeyBias, StringComparison.Ordinal)) continue;
-            float[] reference = expected[prefix + spec.Name];
+            float[] reference = expected[referenceName(spec.Name)];
             Assert.Equal(spec.Count, reference.Length);
             ReadOnlySpan<float> actual = new(parameters.GradientOf(master).Floats, reference.Length);
             double difference = 0, norm = 0;

@@ -23,4 +23,7 @@ internal static class RandomPurpose
 
     /// <summary>Which group and which of its rows a freely drawn batch holds; then epoch and batch.</summary>
     public const long BatchDraw = 7;
+
+    /// <summary>A text's masks in pre-training; then epoch and row.</summary>
+    public const long Masks = 8;
 }

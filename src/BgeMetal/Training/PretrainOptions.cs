@@ -1,0 +1,20 @@
+namespace BgeMetal.Training;
+
+/// <summary>RetroMAE pre-training; names and defaults are FlagEmbedding's.</summary>
+public sealed record PretrainOptions
+{
+    /// <summary>Files and folders of <c>{"text"}</c> rows.</summary>
+    public required IReadOnlyList<string> TrainData { get; init; }
+
+    /// <summary>Whether malformed rows are counted and left out instead of ending the run.</summary>
+    public bool SkipInvalid { get; init; }
+
+    /// <summary>Tokens a text is cut to, special tokens included.</summary>
+    public int MaxSequenceLength { get; init; } = 512;
+
+    /// <summary>Share of a text's tokens that the encoder has to guess.</summary>
+    public double EncoderMaskProbability { get; init; } = 0.3;
+
+    /// <summary>Share of a text's tokens that each position of the decoder does not see.</summary>
+    public double DecoderMaskProbability { get; init; } = 0.5;
+}
