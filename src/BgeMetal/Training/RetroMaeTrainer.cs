@@ -46,7 +46,8 @@ public static class RetroMaeTrainer
         StepPlan plan = StepPlan.Create(texts.PerEpoch, options.GradientAccumulationSteps, options.Epochs, options.MaxSteps);
         SavedForm form = new(PoolingMode.Cls, true, model.MaxLength, model.FileQueryInstruction ?? "") { Layout = RetroMaeModel.Layout(model.Config) };
         using RetroMaeObjective objective = new(model, RetroMaeModel.Names(model.Config));
-        Trainer<RetroMaeBatch> trainer = new(model, form, options, plan, objective, number => masker.Mask(texts.Build(number)), Fingerprint(task, options, plan, data.Fingerprint));
+        Trainer<RetroMaeBatch> trainer = new(model, form, options, plan, objective, number => masker.Mask(texts.Build(number)),
+            RunFingerprint.Of("retromae", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [] }));
         TrainingSummary summary = trainer.Run(resume, progress, cancellationToken);
         TrainingOutput.Finish(options, model, form, new { task, options }, ModelFolder);
         return summary;
@@ -65,9 +66,4 @@ public static class RetroMaeTrainer
     {
         if (!(value is >= 0 and <= 1)) throw new BgeMetalException($"option {option}", $"{value} is out of range, expected 0 to 1");
     }
-
-    /// <summary>What must be the same for a resumed run to continue the first one.</summary>
-    private static string Fingerprint(PretrainOptions task, TrainingOptions options, StepPlan plan, ulong data) => string.Create(
-        System.Globalization.CultureInfo.InvariantCulture,
-        $"retromae {data:x16} b{options.BatchSize} a{plan.Accumulation} n{plan.TotalSteps} s{options.Seed} l{task.MaxSequenceLength} e{task.EncoderMaskProbability:r} d{task.DecoderMaskProbability:r} lr{options.LearningRate:r}");
 }

@@ -62,6 +62,15 @@ internal sealed class RetroMaeObjective : ITrainingObjective<RetroMaeBatch>, IDi
     }
 
     /// <inheritdoc/>
+    public string? FirstNotFinite(RetroMaeBatch batch, ulong seed)
+    {
+        LayerProbe probe = new();
+        using Tape tape = Tape.Record(_arena, _model.Parameters, seed, probe.Look);
+        Forward(tape, batch);
+        return probe.FirstNotFinite;
+    }
+
+    /// <inheritdoc/>
     public long Tokens(RetroMaeBatch batch) => batch.Tokens;
 
     /// <inheritdoc/>
