@@ -22,6 +22,7 @@ internal static class CommandList
         MineCommand.Create(terminal),
         PretrainCommand.Create(terminal),
         FinetuneCommand.Create(terminal),
+        FinetuneRerankerCommand.Create(terminal),
         FinetuneLlmEmbedderCommand.Create(terminal),
         ScoreCommand.Create(terminal),
     ];

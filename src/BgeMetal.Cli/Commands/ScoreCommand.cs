@@ -5,15 +5,15 @@ using BgeMetal.Training.Feedback;
 
 namespace BgeMetal.Cli.Commands;
 
-/// <summary><c>score</c>: a teacher's scores for training rows.</summary>
+/// <summary><c>score</c>: a teacher's scores for training rows, from a reranker or from a language model's completions endpoint.</summary>
 internal static class ScoreCommand
 {
     public static Command Create(Terminal terminal)
     {
-        CliOption<string> input = InputOption.Input("Rows {\"query\", \"answers\", \"pos\", \"neg\" or \"history\", \"task\"}");
+        CliOption<string> input = InputOption.Input("Rows {\"query\", \"pos\", \"neg\"}; for --endpoint also \"answers\" or \"history\", \"task\"");
         CliOption<string> output = Opt.RequiredText("--output", "FILE", "The rows with teacher_scores; after a kill the same command goes on where it stopped", "output-file", "output-path");
-        CliOption<string> endpoint = Opt.RequiredText("--endpoint", "URL", "An OpenAI-compatible completions endpoint with echo and logprobs, e.g. http://localhost:8000/v1");
-        CliOption<string> model = Opt.RequiredText("--llm", "NAME", "The language model's name there");
+        CliOption<string?> endpoint = Opt.Text("--endpoint", "URL", "An OpenAI-compatible completions endpoint with echo and logprobs, e.g. http://localhost:8000/v1");
+        CliOption<string?> model = Opt.Text("--llm", "NAME", "The language model's name there");
         CliOption<string> key = Opt.TextOr("--api-key-env", "NAME", "OPENAI_API_KEY", "The environment variable that holds the key");
         CliOption<string?> task = Opt.Text("--task", "TASK", "The task of rows that name none");
         CliOption<string?> prompts = Opt.Text("--prompts", "FILE", "Prompts by task {\"TASK\": {\"prompt\": \"..{candidate}..{query}..\", \"answer\": \"{answer}\"}}, over those built in");
@@ -22,14 +22,19 @@ internal static class ScoreCommand
         CliOption<int> attempts = Opt.Int("--attempts", "Attempts of a request before the run ends", 6, 1, 100);
         CliOption<double> delay = Opt.Number("--retry-delay", "Seconds before the second attempt, doubled from then on", 1, 0, 3600);
         CliOption<double> timeout = Opt.Number("--timeout", "Seconds a request may take", 300, 0.01, 86400);
-        Command command = new("score", "Score candidates by the likelihood of the answer, from a language model") { input, output, endpoint, model, key, task, prompts, batch, concurrency, attempts, delay, timeout };
+        RerankerScoring reranker = new();
+        Command command = new("score", "Write a teacher's scores into training rows: a reranker's, or the likelihood of the answer under a language model") { input, output, endpoint, model, key, task, prompts, batch, concurrency, attempts, delay, timeout };
+        reranker.AddTo(command);
         command.SetAction(parsed =>
         {
+            bool asksLlm = parsed.GetValue(endpoint) is not null;
+            if (reranker.IsAskedFor(parsed) == asksLlm) throw new UsageException("one teacher is expected: give --reranker MODEL, or --endpoint URL with --llm NAME");
+            if (!asksLlm) return reranker.Run(parsed, terminal, parsed.GetRequiredValue(input), parsed.GetRequiredValue(output));
             string? secret = Environment.GetEnvironmentVariable(parsed.GetValue(key)!);
             LlmFeedbackOptions options = new()
             {
-                Endpoint = parsed.GetRequiredValue(endpoint),
-                Model = parsed.GetRequiredValue(model),
+                Endpoint = parsed.GetValue(endpoint)!,
+                Model = parsed.GetValue(model) ?? throw new UsageException("--endpoint needs the language model's name: give --llm NAME"),
                 ApiKey = string.IsNullOrEmpty(secret) ? null : secret,
                 Task = parsed.GetValue(task),
                 Prompts = parsed.GetValue(prompts),

@@ -120,7 +120,8 @@ public sealed class Reranker : IDisposable
         return (scores, new EmbeddingRun(sequences.Count, sequences.Sum(sequence => (long)sequence.Length), Stopwatch.GetElapsedTime(start).TotalSeconds));
     }
 
-    private static ClassificationHeadNames HeadNames(ModelConfig config) =>
+    /// <summary>The head of a model type.</summary>
+    internal static ClassificationHeadNames HeadNames(ModelConfig config) =>
         config.ModelType == ModelConfig.XlmRoberta ? ClassificationHeadNames.XlmRoberta : ClassificationHeadNames.Bert;
 
     private static IReadOnlyList<LinearSpec> HeadSpecs(ModelConfig config, string directory)

@@ -48,7 +48,7 @@ internal sealed class TrainableModel : IDisposable
     }
 
     /// <summary>config.json.</summary>
-    public ModelConfig Config { get; }
+    public ModelConfig Config { get; set; }
 
     /// <summary>Where the model came from.</summary>
     public string Directory { get; }

@@ -99,6 +99,9 @@ internal static class GradientComparison
     public static void AssertClose(SafetensorsReference expected, string prefix, TrainableParameters parameters) =>
         AssertClose(expected, name => prefix + name, parameters);
 
+    public static void AssertClose(SafetensorsReference expected, string prefix, TrainableParameters parameters, Func<string, string?> nameOf) =>
+        AssertClose(expected, name => prefix + nameOf(name), parameters);
+
     public static unsafe void AssertClose(SafetensorsReference expected, Func<string, string> referenceName, TrainableParameters parameters)
     {
         double totalDifference = 0, totalNorm = 0;
