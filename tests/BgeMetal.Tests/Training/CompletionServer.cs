@@ -32,9 +32,11 @@ internal sealed class CompletionServer : IAsyncDisposable
 
     public Func<HttpContext, int, Task<bool>> Intercept { get; set; } = static (_, _) => Task.FromResult(false);
 
-    public bool GivesOffsets { get; set; } = true;
-
     public bool ShowsStartToken { get; set; }
+
+    public bool LosesSpaces { get; set; }
+
+    public bool GarblesCharacters { get; set; }
 
     public int Context { get; set; } = int.MaxValue;
 
@@ -109,6 +111,8 @@ internal sealed class CompletionServer : IAsyncDisposable
     {
         List<string> tokens = Pieces(prompt);
         List<double?> values = [.. tokens.Select(piece => (double?)LogProbability(piece, prompt.Length))];
+        if (LosesSpaces) tokens = tokens.ConvertAll(token => token.TrimStart(' '));
+        if (GarblesCharacters) tokens = tokens.ConvertAll(token => string.Concat(token.EnumerateRunes().Select(rune => rune.Value > 0xFFFF ? "\uFFFD" : rune.ToString())));
         if (tokens.Count > Context) (tokens, values) = (tokens[..Context], values[..Context]);
         if (ShowsStartToken)
         {
@@ -121,10 +125,7 @@ internal sealed class CompletionServer : IAsyncDisposable
         }
         tokens.Add(" more");
         values.Add(-9);
-        int at = 0;
-        int[] offsets = [.. tokens.Select(token => (at += token.EnumerateRunes().Count()) - token.EnumerateRunes().Count())];
         Dictionary<string, object?> logprobs = new() { ["tokens"] = tokens, ["token_logprobs"] = values };
-        if (GivesOffsets) logprobs["text_offset"] = offsets;
         return new() { ["index"] = index, ["text"] = prompt, ["logprobs"] = logprobs };
     }
 

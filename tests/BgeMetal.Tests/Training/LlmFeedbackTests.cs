@@ -12,14 +12,15 @@ public sealed class LlmFeedbackTests : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Theory]
-    [InlineData(true, false)]
-    [InlineData(false, false)]
-    [InlineData(true, true)]
-    [InlineData(false, true)]
-    public async Task A_score_is_the_mean_log_likelihood_of_the_answer_alone(bool offsets, bool startToken)
+    [InlineData(false, false, false)]
+    [InlineData(true, false, false)]
+    [InlineData(false, true, false)]
+    [InlineData(false, false, true)]
+    [InlineData(true, true, true)]
+    public async Task A_score_is_the_mean_log_likelihood_of_the_answer_alone_however_tokens_are_shown(bool startToken, bool losesSpaces, bool garbles)
     {
         await using CompletionServer server = await CompletionServer.StartAsync();
-        (server.GivesOffsets, server.ShowsStartToken) = (offsets, startToken);
+        (server.ShowsStartToken, server.LosesSpaces, server.GarblesCharacters) = (startToken, losesSpaces, garbles);
         LlmFeedbackSummary summary = await RunAsync(server, Rows(5));
         Assert.Equal((5, 0, 15), (summary.Rows, summary.ResumedRows, summary.Candidates));
         int i = 0;

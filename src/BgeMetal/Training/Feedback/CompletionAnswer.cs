@@ -1,14 +1,15 @@
-using System.Text;
 using System.Text.Json;
 
 namespace BgeMetal.Training.Feedback;
 
 /// <summary>
-/// Reads a completions answer: <c>{"choices": [{"index", "logprobs": {"tokens", "token_logprobs", "text_offset"}}, ..]}</c>. The score of a text is the mean
+/// Reads a completions answer: <c>{"choices": [{"index", "logprobs": {"tokens", "token_logprobs"}}, ..]}</c>. The score of a text is the mean
 /// log-probability of the tokens that reach into the answer (a token that straddles its start counts); generated tokens after the text do not.
 /// </summary>
 internal static class CompletionAnswer
 {
+    private const int Lookahead = 8;
+
     /// <summary>The scores, in the order of <paramref name="texts"/>.</summary>
     /// <exception cref="JsonException">The answer is not whole: a choice or a list is missing or short.</exception>
     /// <exception cref="BgeMetalException">The endpoint does not return the prompt's log-probabilities.</exception>
@@ -36,50 +37,63 @@ internal static class CompletionAnswer
             throw new BgeMetalException("cannot score", "the endpoint returns no log-probabilities: it must support echo and logprobs for completions");
         JsonElement tokens = List(logprobs, "tokens"), values = List(logprobs, "token_logprobs");
         if (tokens.GetArrayLength() != values.GetArrayLength()) throw new JsonException("tokens and token_logprobs differ in length");
-        int length = Runes(text), answer = Runes(text.AsSpan(0, answerStart)), reached = 0, count = 0;
+        (int Start, int End)[] places = Places(tokens, text);
         double sum = 0;
-        (int Start, int End)[] places = Places(logprobs, tokens, text);
+        int count = 0;
         for (int i = 0; i < places.Length; i++)
         {
-            if (places[i].Start < length) reached = Math.Max(reached, places[i].End);
-            if (places[i].Start >= length || places[i].End <= answer) continue;
+            if (places[i].Start >= text.Length || places[i].End <= answerStart) continue;
             JsonElement value = values[i];
             if (value.ValueKind != JsonValueKind.Number || !value.TryGetDouble(out double logprob) || !double.IsFinite(logprob))
                 throw new JsonException($"token_logprobs[{i}] is no number");
             sum += logprob;
             count++;
         }
-        if (reached < length) throw new BgeMetalException("cannot score", "the endpoint returns the prompt cut short (is its context too small?), or no echo of it");
         return count > 0 ? (float)(sum / count) : throw new BgeMetalException("cannot score", "the answer has no token");
     }
 
     /// <summary>
-    /// Where each token starts and ends, in code points of the text: by <c>text_offset</c> where the server gives it, else by the tokens' lengths. A first token
-    /// that is not of the text (a beginning-of-text mark, which some servers show and count) is taken out of the count.
+    /// Where each token starts and ends in the text, in UTF-16 units. Tokens are matched against the text: servers count <c>text_offset</c> in different units, count
+    /// marks that are not of the text, lose the spaces before words and show parts of a character as U+FFFD. A token that does not match within a few characters
+    /// stands from there to the next that does. Tokens after the end are generated ones.
     /// </summary>
-    private static (int Start, int End)[] Places(JsonElement logprobs, JsonElement tokens, string text)
+    private static (int Start, int End)[] Places(JsonElement tokens, string text)
     {
         (int Start, int End)[] places = new (int, int)[tokens.GetArrayLength()];
-        bool known = logprobs.TryGetProperty("text_offset", out JsonElement offsets) && offsets.ValueKind == JsonValueKind.Array && offsets.GetArrayLength() == places.Length;
-        for (int i = 0, at = 0; i < places.Length; i++)
+        int at = 0, open = 0, i = 0;
+        foreach (JsonElement token in tokens.EnumerateArray())
         {
-            if (tokens[i].ValueKind != JsonValueKind.String) throw new JsonException($"tokens[{i}] is no text");
-            int start = known && offsets[i].TryGetInt32(out int offset) ? offset : at;
-            at = start + Runes(tokens[i].GetString());
-            places[i] = (start, at);
-            if (known && i > 0) places[i - 1].End = Math.Max(places[i - 1].Start, start);
+            if (token.ValueKind != JsonValueKind.String) throw new JsonException($"tokens[{i}] is no text");
+            string shown = Shown(token);
+            int window = Math.Min(shown.Length + Lookahead, text.Length - at);
+            int found = shown.Length == 0 || at == text.Length ? -1 : text.AsSpan(at, window).IndexOf(shown, StringComparison.Ordinal);
+            places[i] = (at, at + 1);
+            if (found >= 0)
+            {
+                for (; open < i; open++) places[open].End = Math.Max(places[open].Start, at + found);
+                places[i] = (at + found, at + found + shown.Length);
+                at = places[i].End;
+                open = i + 1;
+            }
+            i++;
         }
-        if (places.Length == 0 || text.StartsWith(tokens[0].GetString()!, StringComparison.Ordinal)) return places;
-        int shift = places[0].End;
-        for (int i = 0; i < places.Length; i++) places[i] = (places[i].Start - shift, places[i].End - shift);
+        bool hasLoose = open < places.Length && places[open].Start < text.Length;
+        if (at < text.Length && (text.Length - at > Lookahead || !(hasLoose || string.IsNullOrWhiteSpace(text[at..]))))
+            throw new BgeMetalException("cannot score", "the endpoint returns the prompt cut short (is its context too small?), or no echo of it");
+        for (; open < places.Length; open++) places[open].End = Math.Max(places[open].End, text.Length);
         return places;
     }
 
-    private static int Runes(ReadOnlySpan<char> text)
+    private static string Shown(JsonElement token)
     {
-        int count = 0;
-        foreach (Rune _ in text.EnumerateRunes()) count++;
-        return count;
+        try
+        {
+            return token.GetString()!;
+        }
+        catch (InvalidOperationException)
+        {
+            return "";
+        }
     }
 
     private static JsonElement List(JsonElement owner, string name) =>
