@@ -10,6 +10,9 @@ namespace BgeMetal.Training;
 /// <param name="ReadMissing">Gives the values of those that the checkpoint lacks; null where lacking one is an error.</param>
 internal sealed record ExtraParameters(IReadOnlyList<ParameterSpec> Dense, IReadOnlyList<LinearSpec> Linears, ParameterReader? ReadMissing = null)
 {
+    /// <summary>Which of the checkpoint's other tensors are kept in memory, to be saved again; all unless given.</summary>
+    public Func<string, bool> Keeps { get; init; } = _ => true;
+
     /// <summary>All of them.</summary>
     public IEnumerable<ParameterSpec> All => Dense.Concat(Linears.SelectMany(linear => linear.Parameters()));
 

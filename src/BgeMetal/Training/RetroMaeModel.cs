@@ -53,7 +53,8 @@ internal static class RetroMaeModel
         foreach (ParameterSpec spec in new ExtraParameters(dense, linears).All) streams.Add(spec.Name, streams.Count);
         string decoder = Path.Combine(checkpoint.TransformerDirectory, DecoderFile);
         TellWhatIsMade(checkpoint, streams.Keys, File.Exists(decoder), note);
-        return new ExtraParameters(dense, linears, Read);
+        SavedLayout layout = Layout(config);
+        return new ExtraParameters(dense, linears, Read) { Keeps = name => layout.NameOf(name) is not null };
 
         void Read(ParameterSpec spec, Span<float> destination)
         {

@@ -44,7 +44,7 @@ internal sealed class TrainableModel : IDisposable
         Parameters = new TrainableParameters(Device, BertEncoder.Specs(Shape).Concat(extra.Dense), BertEncoder.LinearSpecs(Shape).Concat(extra.Linears), frozen);
         Parameters.Fill(Device.Team, extra.Reader(checkpoint.Tensors));
         Encoder = new BertEncoder(Parameters, Shape);
-        KeepUntouched(checkpoint.Tensors);
+        KeepUntouched(checkpoint.Tensors, extra.Keeps);
     }
 
     /// <summary>config.json.</summary>
@@ -130,10 +130,10 @@ internal sealed class TrainableModel : IDisposable
         file.Commit();
     }
 
-    private void KeepUntouched(EncoderTensors tensors)
+    private void KeepUntouched(EncoderTensors tensors, Func<string, bool> keeps)
     {
         HashSet<string> trained = [.. Parameters.All.Select(parameter => parameter.Spec.Name)];
-        foreach (TensorEntry entry in tensors.Entries.Where(entry => entry.IsFloat && !trained.Contains(entry.Name)))
+        foreach (TensorEntry entry in tensors.Entries.Where(entry => entry.IsFloat && !trained.Contains(entry.Name) && keeps(entry.Name)))
         {
             float[] values = new float[checked((int)entry.Elements)];
             tensors.ReadFloats(entry.Name, values);

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using BgeMetal.Data;
 using BgeMetal.Data.Training;
 using BgeMetal.Nn;
 using BgeMetal.Retrieval;
@@ -70,6 +71,40 @@ public sealed class RetroMaeFixtureTests : IDisposable
         Train(inputs.RootElement, resumed, RetroMaeModel.Load(checkpoint, new ComputeOptions(), 1, null), checkpoint);
         foreach (string file in new[] { "model.safetensors", RetroMaeModel.DecoderFile })
             Assert.Equal(File.ReadAllBytes(Path.Combine(whole, "encoder_model", file)), File.ReadAllBytes(Path.Combine(resumed, "encoder_model", file)));
+    }
+
+    [Fact]
+    public void An_XLM_RoBERTa_model_trains_and_is_saved_under_its_own_names()
+    {
+        string folder = SharedFolder.FixtureOrSkip("encoder", "xlmr_h48"), saved = Path.Combine(_folder, "xlmr");
+        List<string> notes = [];
+        using TrainableModel model = RetroMaeModel.Load(folder, new ComputeOptions(), 1, notes.Add);
+        Assert.Equal(2, notes.Count);
+        using RetroMaeObjective objective = new(model, RetroMaeModel.Names(model.Config));
+        TokenSequence text = new(new[] { 0, 7, 8, 9, 2 }), masked = new(new[] { 0, 7, 5, 9, 2 });
+        RetroMaeBatch batch = new()
+        {
+            Masked = [masked],
+            Original = [text],
+            EncoderRows = [2],
+            EncoderLabels = [8],
+            DecoderRows = [1, 2, 3],
+            DecoderLabels = [7, 8, 9],
+            Visible = [0b11110, 0b10101, 0b11011, 0b10111, 0b01111],
+            VisibleStarts = [0],
+            Places = [],
+            Tokens = 5,
+        };
+        double loss = objective.Backpropagate(batch, 1, 1);
+        Assert.InRange(loss, 0.1, 40);
+        model.Save(saved, new SavedForm(null, true, 16, "") { Layout = RetroMaeModel.Layout(model.Config) }, overwrite: false);
+        SafetensorsReference weights = new(Path.Combine(saved, "model.safetensors"));
+        foreach (string name in new[] { "roberta.embeddings.word_embeddings.weight", "lm_head.dense.weight", "lm_head.layer_norm.weight", "lm_head.bias" }) Assert.Contains(name, weights.Names);
+        Assert.All(weights.Names, name => Assert.True(name.StartsWith("roberta.e", StringComparison.Ordinal) || name.StartsWith("lm_head.", StringComparison.Ordinal), name));
+        using TrainableModel again = RetroMaeModel.Load(saved, new ComputeOptions(), 2, null);
+        Assert.Equal("XLMRobertaForMaskedLM", Assert.Single(again.Config.Architectures));
+        using RetroMaeObjective objectiveAgain = new(again, RetroMaeModel.Names(again.Config));
+        Assert.Equal(loss, objectiveAgain.Backpropagate(batch, 1, 1), 1e-6);
     }
 
     private static void Train(JsonElement inputs, string output, TrainableModel model, string? resume)
