@@ -22,7 +22,7 @@ internal static class FinetuneCommand
         command.SetAction(parsed =>
         {
             FinetuneOptions task = options.Read(parsed, terminal);
-            TrainingOptions training = trainer.Read(parsed, terminal);
+            TrainingOptions training = trainer.Read(parsed, terminal) with { Evaluation = options.ReadEvaluation(parsed) };
             string directory = model.Resolve(parsed, terminal);
             TrainingSummary summary = TrainingRun.Watch(terminal, progress => EmbedderTrainer.Run(directory, task, training, progress, terminal.Cancellation));
             terminal.Say(string.Create(CultureInfo.InvariantCulture,
@@ -59,17 +59,33 @@ internal static class FinetuneCommand
         private readonly CliOption<string?> _passage = Opt.Text("--passage-instruction-for-retrieval", "TEXT", "Put before each passage");
         private readonly CliOption<string> _passageFormat = Opt.TextOr("--passage-instruction-format", "FORMAT", "{}{}", "How instruction and passage are joined");
 
+        private readonly CliOption<string?> _evalData = Opt.Text("--eval-data", "DIR", "Measure retrieval on this folder (BEIR layout) before, after and during the training; the best model goes to best_model");
+        private readonly CliOption<string> _evalSplit = Opt.TextOr("--eval-split", "NAME", "test", "Which judgements of --eval-data");
+        private readonly CliOption<int> _evalSteps = Opt.Int("--eval-steps", "Steps between two measurements; 0 for none but the first and the last", 0, 0, int.MaxValue);
+        private readonly CliOption<string> _evalMetric = Opt.TextOr("--metric-for-best-model", "NAME", "ndcg@10", "Which measure decides what is best");
+
         public void AddTo(Command command)
         {
             _data.Required = true;
             foreach (Option option in (Option[])[_data, _cap, _skip, _group, _temperature, _normalize, _pooling, _inBatch, _crossDevice, _sameDataset, _small, _drop, _distill, _kd,
-                         _mrl, _mrlDims, _fixPositions, _sub, _queryLength, _passageLength, _query, _queryFormat, _passage, _passageFormat])
+                         _mrl, _mrlDims, _fixPositions, _sub, _queryLength, _passageLength, _query, _queryFormat, _passage, _passageFormat,
+                         _evalData, _evalSplit, _evalSteps, _evalMetric])
                 command.Add(option);
         }
+
+        public EvaluationOptions? ReadEvaluation(ParseResult parsed) => parsed.GetValue(_evalData) is not { } directory ? null : new EvaluationOptions
+        {
+            DataDirectory = directory,
+            Split = parsed.GetValue(_evalSplit)!,
+            Steps = parsed.GetValue(_evalSteps),
+            Metric = parsed.GetValue(_evalMetric)!,
+        };
 
         public FinetuneOptions Read(ParseResult parsed, Terminal terminal)
         {
             if (parsed.GetValue(_crossDevice)) terminal.Warn("--negatives-cross-device: there is one device, so all negatives are its own");
+            if (parsed.GetValue(_normalize) is false && parsed.GetValue(_temperature) is var temperature and not 1)
+                terminal.Warn(string.Create(CultureInfo.InvariantCulture, $"--normlized False: inner products are divided by --temperature {temperature}; FlagEmbedding's older trainer used 1 here whatever was asked for (--temperature 1 does the same)"));
             return new FinetuneOptions
             {
                 TrainData = parsed.GetRequiredValue(_data),

@@ -52,6 +52,14 @@ internal sealed unsafe class TrainableParameters : ParameterStore
         Spans = [.. MergeSpans(frozen)];
     }
 
+    /// <summary>Bytes that such parameters will take.</summary>
+    public static long SizeOf(IEnumerable<ParameterSpec> dense, IEnumerable<LinearSpec> linears)
+    {
+        List<LinearSpec> groups = [.. linears];
+        long count = dense.Concat(groups.SelectMany(group => group.Parameters())).Sum(spec => (spec.Count + Alignment - 1) / Alignment * Alignment);
+        return sizeof(float) * ((4 * count) + groups.Sum(PackedFloats));
+    }
+
     /// <summary>Elements of each flat buffer, padding included (which stays zero).</summary>
     public long Count { get; }
 

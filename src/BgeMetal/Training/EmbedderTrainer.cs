@@ -10,6 +10,9 @@ namespace BgeMetal.Training;
 /// <summary>Contrastive fine-tuning of an embedding model on <c>{"query","pos","neg"}</c> rows.</summary>
 public static class EmbedderTrainer
 {
+    /// <summary>The batches whose largest one stands for all in the memory prediction.</summary>
+    private const int SampledBatches = 4;
+
     /// <summary>Trains the model of <paramref name="modelDirectory"/> and saves the result to the output directory in Hugging Face's layout.</summary>
     /// <param name="modelDirectory">A BERT or XLM-RoBERTa checkpoint.</param>
     /// <param name="task">Data and loss.</param>
@@ -36,11 +39,17 @@ public static class EmbedderTrainer
         StepPlan plan = StepPlan.Create(batches.PerEpoch, options.GradientAccumulationSteps, options.Epochs, options.MaxSteps);
         PoolingMode pooling = task.Pooling ?? model.FilePooling ?? PoolingMode.Cls;
         SavedForm form = new(pooling, task.Normalize, Math.Min(Math.Max(task.QueryMaxLength, task.PassageMaxLength), model.MaxLength), task.QueryInstruction ?? model.FileQueryInstruction ?? "");
+        TrainingMemory memory = TrainingMemory.Of(model, task, pooling, Enumerable.Range(0, Math.Min(SampledBatches, batches.PerEpoch)).Select(index => batches.Build(0, index)));
+        memory.Require(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
+        using RetrievalWatch? evaluation = RetrievalWatch.Open(model, form, task, options);
         using ContrastiveObjective objective = new(model, task, pooling);
-        Trainer<ContrastiveBatch> trainer = new(model, form, options, plan, objective, batches.Build, RunFingerprint.Of("contrastive", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [], SubBatchSize = 0, Pooling = pooling }));
+        Trainer<ContrastiveBatch> trainer = new(model, form, options, plan, objective, batches.Build, RunFingerprint.Of("contrastive", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [], SubBatchSize = 0, Pooling = pooling }))
+        {
+            Evaluation = evaluation,
+        };
         TrainingSummary summary = trainer.Run(resume, progress, cancellationToken);
         TrainingOutput.Finish(options, model, form, new { task, options });
-        return summary;
+        return summary with { PredictedBytes = memory.Bytes };
     }
 
     private static Data.Training.ContrastiveOptions RowOptions(FinetuneOptions task, TrainingOptions options, TrainableModel model) => new()

@@ -25,6 +25,7 @@ internal static class RunFingerprint
             LoggingSteps = 0,
             SaveSteps = 0,
             SaveTotalLimit = 0,
+            Evaluation = null,
             Compute = options.Compute with { Threads = 0 },
         };
         byte[] hash = SHA256.HashData(JsonSerializer.SerializeToUtf8Bytes(new { options = deciding, task }));

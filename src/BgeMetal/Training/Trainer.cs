@@ -18,7 +18,11 @@ public readonly record struct TrainingProgress(long Step, long TotalSteps, doubl
 /// <param name="Tokens">Tokens trained on.</param>
 /// <param name="Seconds">Seconds of this process's steps.</param>
 /// <param name="PeakBytes">Bytes of weights, gradients, moments and activations held.</param>
-public sealed record TrainingSummary(long Steps, double FinalLoss, long Tokens, double Seconds, long PeakBytes);
+public sealed record TrainingSummary(long Steps, double FinalLoss, long Tokens, double Seconds, long PeakBytes)
+{
+    /// <summary>What was expected to be held before the first step; 0 where the trainer makes no prediction.</summary>
+    public long PredictedBytes { get; init; }
+}
 
 /// <summary>
 /// The loop: batches in order, gradients accumulated and averaged, clipped, one AdamW update a step; log, checkpoints, resume. Every random choice is
@@ -50,7 +54,7 @@ internal sealed class Trainer<TBatch>(
         Evaluation?.Begin(start, plan.EpochAt(start), cancellation);
         for (long step = start; step < plan.TotalSteps; step++)
         {
-            (double loss, double norm, long tokens) = StepOrSave(state, batches, cancellation);
+            (double loss, double norm, long tokens) = StepOrSave(state, start, batches, cancellation);
             long done = step + 1;
             _tokens += tokens;
             state = new TrainingState(done, _tokens, state.LossSum + loss, state.LossCount + 1, loss);
@@ -73,7 +77,7 @@ internal sealed class Trainer<TBatch>(
     private void Save(TrainingState state) => state.Save(options.OutputDirectory, model, form, _optimizer, fingerprint, options.SaveTotalLimit);
 
     /// <summary>One step; when the run is interrupted, the state before it is saved first, so that nothing is lost.</summary>
-    private (double Loss, double Norm, long Tokens) StepOrSave(TrainingState state, BatchPrefetcher<TBatch> batches, CancellationToken cancellation)
+    private (double Loss, double Norm, long Tokens) StepOrSave(TrainingState state, long start, BatchPrefetcher<TBatch> batches, CancellationToken cancellation)
     {
         try
         {
@@ -81,7 +85,7 @@ internal sealed class Trainer<TBatch>(
         }
         catch (OperationCanceledException)
         {
-            if (state.Step > 0) Save(state);
+            if (state.Step > start) Save(state);
             throw;
         }
     }

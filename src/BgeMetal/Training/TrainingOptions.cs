@@ -69,6 +69,9 @@ public sealed record TrainingOptions
     /// <summary>Seed of order, sampling and dropout.</summary>
     public int Seed { get; init; } = 42;
 
+    /// <summary>Retrieval measured during the training; null for none.</summary>
+    public EvaluationOptions? Evaluation { get; init; }
+
     /// <summary>Where to compute.</summary>
     public Retrieval.ComputeOptions Compute { get; init; } = new();
 }

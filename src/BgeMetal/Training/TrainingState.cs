@@ -22,7 +22,14 @@ internal readonly record struct TrainingState(long Step, long Tokens, double Los
     private const string MomentsFile = "optimizer.safetensors";
     private const string Hidden = ".checkpoint-";
 
-    /// <summary>Writes checkpoint-<see cref="Step"/> and deletes the oldest ones above the limit.</summary>
+    /// <summary>The folders in which models are made before they get their names.</summary>
+    private const string Staged = ".*.tmp";
+
+
+    /// <summary>
+    /// Writes checkpoint-<see cref="Step"/> and deletes the oldest ones above the limit, except the one that the run was resumed from: the tokenizer's
+    /// files are copied from there to every later one.
+    /// </summary>
     public void Save(string outputDirectory, TrainableModel model, SavedForm form, AdamWOptimizer optimizer, string fingerprint, int limit)
     {
         string partial = Path.Combine(outputDirectory, $"{Hidden}{Step}.partial");
@@ -45,13 +52,16 @@ internal readonly record struct TrainingState(long Step, long Tokens, double Los
         }) + "\n");
         Delete(outputDirectory, Step);
         Directory.Move(partial, Folder(outputDirectory, Step));
-        foreach (long old in All(outputDirectory).OrderDescending().Skip(limit > 0 ? limit : int.MaxValue)) Delete(outputDirectory, old);
+        string inUse = Path.TrimEndingDirectorySeparator(Path.GetFullPath(model.Directory));
+        foreach (long old in All(outputDirectory).OrderDescending().Skip(limit > 0 ? limit : int.MaxValue))
+            if (Path.GetFullPath(Folder(outputDirectory, old)) != inUse) Delete(outputDirectory, old);
     }
 
     /// <summary>Deletes what killed processes left half-written and, for a run that starts anew, all checkpoints.</summary>
     public static void Clean(string outputDirectory, bool checkpointsToo)
     {
-        foreach (string folder in Directory.GetDirectories(outputDirectory, Hidden + "*")) Directory.Delete(folder, recursive: true);
+        foreach (string pattern in (string[])[Hidden + "*", Staged])
+            foreach (string folder in Directory.GetDirectories(outputDirectory, pattern)) Directory.Delete(folder, recursive: true);
         if (!checkpointsToo) return;
         foreach (long step in All(outputDirectory)) Delete(outputDirectory, step);
     }

@@ -12,8 +12,8 @@ public sealed class KilledRunTests(TrainingFolder folder) : IClassFixture<Traini
     [Fact]
     public async Task A_run_killed_again_and_again_ends_with_the_weights_of_an_undisturbed_one()
     {
-        string[] run = ["finetune", "--model", folder.Model, "--train-data", folder.Rows, "--output-dir", folder.Out("killed"), "--max-steps", "400", "--per-device-train-batch-size", "2",
-            "--train-group-size", "2", "--save-steps", "3", "--save-total-limit", "2", "--learning-rate", "1e-4", "--logging-steps", "7", "--quiet"];
+        string[] run = ["finetune", "--model", folder.Model, "--train-data", folder.Rows, "--output-dir", folder.Out("killed"), "--max-steps", "600", "--per-device-train-batch-size", "2",
+            "--train-group-size", "2", "--save-steps", "5", "--save-total-limit", "2", "--learning-rate", "1e-4", "--logging-steps", "7", "--quiet"];
         Random random = new(17);
         for (int kill = 0; kill < Kills; kill++)
         {
@@ -21,15 +21,16 @@ public sealed class KilledRunTests(TrainingFolder folder) : IClassFixture<Traini
             long begun = Latest();
             for (int i = 0; i < 1200 && Latest() <= begun && !process.HasExited; i++) await Task.Delay(50, TestContext.Current.CancellationToken);
             await Task.Delay(random.Next(300), TestContext.Current.CancellationToken);
-            Assert.False(process.HasExited, "the run ended before it was killed");
+            bool ended = process.HasExited;
             process.Kill();
+            Assert.False(ended, $"the run ended before it was killed: {await process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken)}");
             await process.WaitForExitAsync(TestContext.Current.CancellationToken);
         }
         using Process last = Start([.. run, "--resume-from-checkpoint", "latest"]);
         string error = await last.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
         await last.WaitForExitAsync(TestContext.Current.CancellationToken);
         Assert.True(last.ExitCode == 0, error);
-        folder.Train(folder.Options("undisturbed") with { MaxSteps = 400, BatchSize = 2, LearningRate = 1e-4, WarmupRatio = 0, WeightDecay = 0 },
+        folder.Train(folder.Options("undisturbed") with { MaxSteps = 600, BatchSize = 2, LearningRate = 1e-4, WarmupRatio = 0, WeightDecay = 0 },
             new FinetuneOptions { TrainData = [folder.Rows], TrainGroupSize = 2 });
         Assert.Equal(folder.Weights("undisturbed"), folder.Weights("killed"));
         Assert.Empty(Directory.GetFileSystemEntries(folder.Out("killed"), ".*"));

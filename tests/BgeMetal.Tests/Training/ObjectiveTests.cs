@@ -106,6 +106,33 @@ public sealed class ObjectiveTests(TrainingFolder folder) : IClassFixture<Traini
         Assert.Equal(0, native);
     }
 
+    [Theory]
+    [InlineData(PoolingMode.Cls, 0)]
+    [InlineData(PoolingMode.Mean, 0)]
+    [InlineData(PoolingMode.Mean, 2)]
+    public void The_predicted_memory_is_near_what_a_step_takes(PoolingMode pooling, int subBatchSize)
+    {
+        using TrainableModel model = Load();
+        FinetuneOptions task = folder.Task with { SubBatchSize = subBatchSize };
+        using ContrastiveObjective objective = new(model, task, pooling);
+        ContrastiveBatch batch = Batch();
+        objective.Backpropagate(batch, 1, Seed);
+        TrainingMemory predicted = TrainingMemory.Of(model, task, pooling, [batch]);
+        Assert.Equal(model.Parameters.SizeBytes, predicted.ParameterBytes);
+        Assert.InRange(predicted.ActivationBytes, objective.PeakBytes / 1.5, objective.PeakBytes * 1.5);
+    }
+
+    [Fact]
+    public void A_step_that_cannot_fit_is_refused_with_advice()
+    {
+        TrainingMemory memory = new(3L << 30, 5L << 30, 4096);
+        memory.Require(8L << 30);
+        string message = Assert.Throws<BgeMetalException>(() => memory.Require(7L << 30)).Message;
+        Assert.Equal("not enough memory: training takes about 8 GiB (weights, gradients and moments 3 GiB, activations of 4,096 tokens 5 GiB), this process may use 7 GiB; "
+            + "take a smaller --sub-batch-size, --per-device-train-batch-size or --passage-max-len", message);
+        Assert.Contains("a smaller model", Assert.Throws<BgeMetalException>(() => TrainingMemory.RequireParameters(long.MaxValue / 2)).Message, StringComparison.Ordinal);
+    }
+
     private unsafe (double Loss, float[] Gradient) Gradient(PoolingMode pooling, int subBatchSize, ulong seed = Seed)
     {
         using TrainableModel model = Load();
