@@ -14,6 +14,7 @@ namespace BgeMetal.Retrieval;
 public sealed class HardNegativeMiner
 {
     private const int BlockRows = 1024;
+    private const int MaxHits = 1 << 22;              // of one search: 48 MiB a thread
     private readonly HardNegativeOptions _options;
     private readonly EmbedTexts _embed;
     private readonly int _dimensions;
@@ -99,18 +100,19 @@ public sealed class HardNegativeMiner
     private HardNegativeReport Mine(MiningFolder folder, int number, MiningRow[] rows, long first, MiningCorpus corpus, NegativeSelector selector, CancellationToken ct)
     {
         float[] queries = _embed(Array.ConvertAll(rows, row => row.Query.ToInput(row.Place.File, row.Place.Line)), _options.QueryInstruction);
-        int k = (int)Math.Min(_options.RangeEnd, corpus.Count);
-        long[] hits = new long[rows.Length * k];
-        float[] scores = new float[hits.Length];
-        corpus.Search(queries, rows.Length, k, hits, scores, ct);
         Dictionary<MiningText, float[]>? positives = _options.NeedsPositives ? Vectors(rows, corpus) : null;
         HardNegativeReport tally = new();
         using AtomicFile output = AtomicFile.Create(folder.Part("rows", number, "jsonl"));
         using MemoryStream suspects = new();
+        int k = (int)Math.Min(_options.RangeEnd, corpus.Count), atATime = Math.Clamp(MaxHits / k, 1, rows.Length);
+        long[] hits = new long[atATime * k];
+        float[] scores = new float[hits.Length];
         for (int i = 0; i < rows.Length; i++)
         {
+            int at = i % atATime, count = Math.Min(atATime, rows.Length - i);
+            if (at == 0) corpus.Search(queries.AsSpan(i * _dimensions, count * _dimensions), count, k, hits.AsSpan(0, count * k), scores.AsSpan(0, count * k), ct);
             ct.ThrowIfCancellationRequested();
-            Selection chosen = selector.Select(rows[i], first + i, queries.AsSpan(i * _dimensions, _dimensions), hits.AsSpan(i * k, k), scores.AsSpan(i * k, k),
+            Selection chosen = selector.Select(rows[i], first + i, queries.AsSpan(i * _dimensions, _dimensions), hits.AsSpan(at * k, k), scores.AsSpan(at * k, k),
                 positives is null ? null : Array.ConvertAll(rows[i].Positives, text => positives[text]));
             rows[i].Write(output.Stream, chosen.Negatives);
             if (chosen.Suspects.Count > 0) Write(suspects, rows[i], chosen);

@@ -48,6 +48,23 @@ public sealed class MiningCommandTests : IDisposable
     }
 
     [Fact]
+    public void Every_kind_of_caution_can_be_asked_for_at_once()
+    {
+        string encoder = TinyModel.Write(At("encoder")), teacher = TinyModel.Write(At("teacher"), classifier: true);
+        File.WriteAllLines(At("pool.txt"), ["a mat", "the sea", "night stars", "the cat sat on the mat"]);
+        CliRun run = CliRun.Succeeds("mine", "--model", encoder, "--input", WriteRows(), "--output", At("mined.jsonl"), "--candidate-pool", At("pool.txt"), "--range-for-sampling", "0-20",
+            "--negative-number", "2", "--relative-margin", "0.01", "--absolute-margin", "0.001", "--max-score", "0.99", "--min-score", "-0.99", "--near-duplicate", "0.999",
+            "--reranker", teacher, "--reranker-max-score", "0.9", "--report", At("suspects.jsonl"), "--work-dir", At("work"), "--stats", At("stats.json"), "--seed", "7");
+        Assert.Contains("4 rows", run.Error, StringComparison.Ordinal);
+        Assert.True(File.Exists(At("suspects.jsonl")) && File.Exists(At("stats.json")) && !Directory.Exists(At("work")));
+        foreach (string line in File.ReadLines(At("mined.jsonl")))
+        {
+            using JsonDocument row = JsonDocument.Parse(line);
+            Assert.All(row.RootElement.GetProperty("neg").EnumerateArray(), text => Assert.Contains(text.GetString(), File.ReadAllLines(At("pool.txt"))));
+        }
+    }
+
+    [Fact]
     public void A_range_that_is_none_is_refused_before_a_model_is_loaded() =>
         CliRun.Fails(2, ["--range-for-sampling", "10-5"], "mine", "--model", At("nothing"), "--input", WriteRows(), "--output", At("out.jsonl"), "--range-for-sampling", "10-5");
 

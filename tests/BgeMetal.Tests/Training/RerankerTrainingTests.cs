@@ -5,6 +5,7 @@ using BgeMetal.Data.Training;
 using BgeMetal.Retrieval;
 using BgeMetal.Testing;
 using BgeMetal.Tests.Models;
+using BgeMetal.Tests.Text;
 using BgeMetal.Text;
 using BgeMetal.Training;
 using BgeMetal.Training.Objectives;
@@ -107,6 +108,19 @@ public sealed class RerankerTrainingTests : IDisposable
         TokenSequence two = new PairJoiner(tokenizer, false, true, 512, 32, 128).Join("the cat", "sat on the mat");
         Assert.Equal(one.Ids.ToArray(), two.Ids.ToArray());
         Assert.Equal(one.TypeIds!.Value.ToArray(), two.TypeIds!.Value.ToArray());
+    }
+
+    [Fact]
+    public void Pairs_of_xlm_roberta_have_two_separators_and_one_type()
+    {
+        ModelTokenizer tokenizer = SharedTokenizers.LoadOrSkip("xlm-roberta");
+        TokenSequence one = new PairJoiner(tokenizer, true, false, 512, null, null).Join("the cat", "sat on the mat"), two = new PairJoiner(tokenizer, true, false, 512, 32, 128).Join("the cat", "sat on the mat");
+        Assert.Equal(one.Ids.ToArray(), two.Ids.ToArray());
+        Assert.Equal(4, two.Ids.ToArray().Count(id => id == tokenizer.ClsId || id == tokenizer.SepId));
+        Assert.Null(two.TypeIds);
+        TokenSequence cut = new PairJoiner(tokenizer, true, false, 12, 32, 128).Join("the cat", string.Join(' ', Enumerable.Repeat("mat", 200)));
+        Assert.Equal(12, cut.Length);
+        Assert.Equal(one.Ids.ToArray()[..5], cut.Ids.ToArray()[..5]);
     }
 
     private static RerankingBatch Batch(JsonElement inputs, bool distill)

@@ -11,7 +11,7 @@ namespace BgeMetal.Retrieval.Mining;
 internal sealed class MiningFolder
 {
     private const string Format = "mine 1";
-    private static readonly string[] s_ours = ["corpus-*.idx", "rows-*.jsonl", "suspects-*.jsonl", "tally-*.json", ".corpus-*.tmp*", ".rows-*.tmp*", "run.txt"];
+    private static readonly string[] s_ours = ["corpus-*.idx", "rows-*.jsonl", "suspects-*.jsonl", "tally-*.json", "run.txt", ".corpus-*.tmp*", ".rows-*.tmp", ".suspects-*.tmp", ".tally-*.tmp", ".run.txt.*.tmp"];
     private readonly string _path;
 
     private MiningFolder(string path) => _path = path;
