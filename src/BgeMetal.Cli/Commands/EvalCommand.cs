@@ -18,6 +18,7 @@ internal static class EvalCommand
         CliOption<int> depth = Opt.Int("--top-k", "Hits kept for each query; at least the largest cut-off", 1000, 1, 1_000_000, "search-top-k");
         CliOption<string?> instruction = Opt.Text("--instruction", "TEXT", "Put before each query; the model's own by default, \"\" for none", "query-instruction-for-retrieval", "query-instruction");
         CliOption<string?> passageInstruction = Opt.Text("--passage-instruction", "TEXT", "Put before each passage", "passage-instruction-for-retrieval");
+        TaskOptionSet tasks = new();
         CliOption<int?> queryLength = Opt.MaybeInt("--query-max-length", "Tokens a query is cut to, where that differs from --max-length", 3, 1 << 20, "query-max-len", "embedder-query-max-length");
         CliOption<string?> reranker = Opt.Text("--reranker", "MODEL", "Reorder the best hits with this cross-encoder", "reranker-name-or-path");
         CliOption<int> rerankDepth = Opt.Int("--rerank-top-k", "How many hits are reordered", 100, 1, 1_000_000);
@@ -30,6 +31,7 @@ internal static class EvalCommand
         EmbedderOptionSet embedder = new();
         Command command = new("eval", "Measure retrieval: nDCG, MRR, recall and MAP") { data, split, cutoffs, depth, instruction, passageInstruction, queryLength };
         foreach (Option option in (Option[])[reranker, rerankDepth, rerankLength, ignoreIdentical, output, perQuery, runFile]) command.Add(option);
+        tasks.AddTo(command);
         embedder.AddTo(command);
         command.Add(stats);
         command.SetAction(parsed =>
@@ -40,13 +42,14 @@ internal static class EvalCommand
             using RerankSession? second = parsed.GetValue(reranker) is { } name
                 ? new RerankSession(terminal, ModelOption.Resolve(name, "main", null, terminal), new RerankerOptions { MaxLength = parsed.GetValue(rerankLength), Compute = embedder.Compute(parsed, terminal) })
                 : null;
+            TaskInstruction? task = tasks.Read(parsed, terminal, session.Embedder, instruction);
             RetrievalEvaluation evaluation = new(terminal, session, second)
             {
                 Cutoffs = parsed.GetValue(cutoffs)!,
                 Depth = parsed.GetValue(depth),
                 RerankDepth = parsed.GetValue(rerankDepth),
-                QueryInstruction = parsed.GetValue(instruction) ?? session.Embedder.QueryInstruction,
-                PassageInstruction = parsed.GetValue(passageInstruction),
+                QueryInstruction = task?.Query ?? parsed.GetValue(instruction) ?? session.Embedder.QueryInstruction,
+                PassageInstruction = parsed.GetValue(passageInstruction) ?? task?.Key,
                 QueryMaxLength = parsed.GetValue(queryLength),
                 IgnoreIdenticalIds = parsed.GetValue(ignoreIdentical),
             };
