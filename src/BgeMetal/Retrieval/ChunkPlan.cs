@@ -54,6 +54,7 @@ internal sealed class ChunkPlan
     /// <summary>Tokens a chunk, at most <paramref name="chunkTokens"/>, so that the number of chunks is a multiple of the threads and all end together.</summary>
     private static long BalancedTarget(long total, int chunkTokens, int threads)
     {
+        if (threads == 1) return chunkTokens;
         long rounds = (total + (long)chunkTokens * threads - 1) / ((long)chunkTokens * threads);
         return Math.Max(1, (total + rounds * threads - 1) / (rounds * threads));
     }

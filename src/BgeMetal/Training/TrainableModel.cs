@@ -40,7 +40,7 @@ internal sealed class TrainableModel : IDisposable
         _tokenizerDirectory = checkpoint.TransformerDirectory;
         Shape = Config.ToEncoderShape();
         Positions = Config.ModelType == ModelConfig.XlmRoberta ? new PositionRule(Config.PadTokenId) : PositionRule.Bert;
-        TrainingMemory.RequireParameters(TrainableParameters.SizeOf(BertEncoder.Specs(Shape), BertEncoder.LinearSpecs(Shape).Concat(head)));
+        TrainingMemory.RequireParameters(TrainableParameters.SizeOf(BertEncoder.Specs(Shape).Concat(extra.Dense), BertEncoder.LinearSpecs(Shape).Concat(extra.Linears)));
         Device = Device.CpuThreads(compute.EffectiveThreads);
         Parameters = new TrainableParameters(Device, BertEncoder.Specs(Shape).Concat(extra.Dense), BertEncoder.LinearSpecs(Shape).Concat(extra.Linears), frozen);
         Parameters.Fill(Device.Team, extra.Reader(checkpoint.Tensors));

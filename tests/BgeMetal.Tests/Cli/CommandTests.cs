@@ -230,10 +230,15 @@ public sealed class CommandTests : CommandFolder
     {
         CliRun run = CliRun.Succeeds("quickstart", "--output", In("quick"));
         Assert.Contains("nDCG@10", run.Output, StringComparison.Ordinal);
-        Assert.Equal(5, run.Error.Split('\n').Count(line => line.StartsWith("$ bgemetal ", StringComparison.Ordinal)));
-        // Words that a query shares with its passage survive random weights: far above the 0.025 of chance.
-        JsonElement metrics = JsonDocument.Parse(System.IO.File.ReadAllText(In("quick", "metrics.json"))).RootElement.GetProperty("datasets")[0].GetProperty("metrics");
-        Assert.InRange(metrics.GetProperty("recall@10").GetDouble(), 0.1, 1);
+        Assert.Equal(9, run.Error.Split('\n').Count(line => line.StartsWith("$ bgemetal ", StringComparison.Ordinal)));
+        double before = Recall("before"), after = Recall("after");
+        Assert.InRange(before, 0.1, 1);                   // chance is 0.025: words that a query shares with its passage survive random weights
+        Assert.True(after > before, $"training changed recall@10 from {before} to {after}");
+        Assert.Equal(267, System.IO.File.ReadLines(In("quick", "mined.jsonl")).Count());
+        Assert.True(System.IO.File.Exists(In("quick", "model", "loss.png")));
+
+        double Recall(string when) => JsonDocument.Parse(System.IO.File.ReadAllText(In("quick", $"metrics_{when}.json")))
+            .RootElement.GetProperty("datasets")[0].GetProperty("metrics").GetProperty("recall@10").GetDouble();
         CliRun.Succeeds("quickstart", "--output", In("quick"), "--quiet");
         CliRun.Fails(1, ["the folder is not empty"], "quickstart", "--output", Folder);
     }
