@@ -69,10 +69,34 @@ public static unsafe class AttentionBackward
         foreach (int stride in (ReadOnlySpan<int>)[ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv]) ArgumentOutOfRangeException.ThrowIfLessThan(stride, width);
         BackwardJob job = new()
         {
-            Q = q, StrideQ = ldq, K = k, StrideK = ldk, V = v, StrideV = ldv, Output = output, StrideO = ldo, Doutput = doutput, StrideDo = lddo,
-            LogSumExp = logSumExp, CuSeqlensQ = cuSeqlensQ, CuSeqlensK = cuSeqlensK, NumHeads = numHeads, HeadDim = headDim, Scale = scale,
-            Dropout = dropout, Seed = seed, FirstQuery = firstQuery, Dq = dq, StrideDq = lddq, Dk = dk, StrideDk = lddk, Dv = dv, StrideDv = lddv,
-            Visible = visible, VisibleStarts = visibleStarts, TotalQueries = sequences == 0 ? 0 : cuSeqlensQ[sequences],
+            Q = q,
+            StrideQ = ldq,
+            K = k,
+            StrideK = ldk,
+            V = v,
+            StrideV = ldv,
+            Output = output,
+            StrideO = ldo,
+            Doutput = doutput,
+            StrideDo = lddo,
+            LogSumExp = logSumExp,
+            CuSeqlensQ = cuSeqlensQ,
+            CuSeqlensK = cuSeqlensK,
+            NumHeads = numHeads,
+            HeadDim = headDim,
+            Scale = scale,
+            Dropout = dropout,
+            Seed = seed,
+            FirstQuery = firstQuery,
+            Dq = dq,
+            StrideDq = lddq,
+            Dk = dk,
+            StrideDk = lddk,
+            Dv = dv,
+            StrideDv = lddv,
+            Visible = visible,
+            VisibleStarts = visibleStarts,
+            TotalQueries = sequences == 0 ? 0 : cuSeqlensQ[sequences],
         };
         team.Run(ref job, checked(sequences * numHeads));
     }

@@ -63,9 +63,26 @@ public static unsafe class AttentionTraining
         foreach (int stride in (ReadOnlySpan<int>)[ldq, ldk, ldv, ldo]) ArgumentOutOfRangeException.ThrowIfLessThan(stride, width);
         DropoutJob job = new()
         {
-            Q = q, StrideQ = ldq, K = k, StrideK = ldk, V = v, StrideV = ldv, CuSeqlensQ = cuSeqlensQ, CuSeqlensK = cuSeqlensK, NumHeads = numHeads,
-            HeadDim = headDim, Scale = scale, Output = output, StrideO = ldo, LogSumExp = logSumExp, Dropout = dropout, Seed = seed, FirstQuery = firstQuery,
-            Visible = visible, VisibleStarts = visibleStarts, TotalQueries = sequences == 0 ? 0 : cuSeqlensQ[sequences],
+            Q = q,
+            StrideQ = ldq,
+            K = k,
+            StrideK = ldk,
+            V = v,
+            StrideV = ldv,
+            CuSeqlensQ = cuSeqlensQ,
+            CuSeqlensK = cuSeqlensK,
+            NumHeads = numHeads,
+            HeadDim = headDim,
+            Scale = scale,
+            Output = output,
+            StrideO = ldo,
+            LogSumExp = logSumExp,
+            Dropout = dropout,
+            Seed = seed,
+            FirstQuery = firstQuery,
+            Visible = visible,
+            VisibleStarts = visibleStarts,
+            TotalQueries = sequences == 0 ? 0 : cuSeqlensQ[sequences],
         };
         team.Run(ref job, checked(sequences * numHeads));
     }

@@ -31,7 +31,13 @@ public static unsafe class Dropout
         ArgumentOutOfRangeException.ThrowIfLessThan(ldy, cols);
         DropoutJob job = new()
         {
-            X = x, StrideX = ldx, Rows = rows, Columns = cols, Mask = new DropoutMask(probability, seed, 0, firstRow), Y = y, StrideY = ldy,
+            X = x,
+            StrideX = ldx,
+            Rows = rows,
+            Columns = cols,
+            Mask = new DropoutMask(probability, seed, 0, firstRow),
+            Y = y,
+            StrideY = ldy,
             RowsAPart = Math.Max(1, FloatsAPart / cols),
         };
         team.Run(ref job, (rows + job.RowsAPart - 1) / job.RowsAPart);

@@ -1,8 +1,8 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Numerics.Tensors;
-using BgeMetal.Benchmarks.Timing;
 using BgeMetal.Benchmarks.Search;
+using BgeMetal.Benchmarks.Timing;
 using CsvHelper.Configuration.Attributes;
 
 namespace BgeMetal.Benchmarks.Commands;
