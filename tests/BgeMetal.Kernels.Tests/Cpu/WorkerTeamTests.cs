@@ -3,6 +3,7 @@ using BgeMetal.Kernels.Cpu;
 
 namespace BgeMetal.Kernels.Tests.Cpu;
 
+[Collection(CpuKernels.Name)]
 public sealed class WorkerTeamTests
 {
     [Theory]

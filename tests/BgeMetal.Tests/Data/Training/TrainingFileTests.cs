@@ -6,6 +6,11 @@ using BgeMetal.Testing;
 
 namespace BgeMetal.Tests.Data.Training;
 
+/// <summary>Runs apart from all others: one of these tests measures what the whole process holds.</summary>
+[CollectionDefinition(nameof(TrainingFileTests), DisableParallelization = true)]
+public sealed class TrainingFileTestsAlone;
+
+[Collection(nameof(TrainingFileTests))]
 public sealed class TrainingFileTests : IDisposable
 {
     private readonly RowFiles _files = new();
