@@ -1,4 +1,3 @@
-using System.Globalization;
 using BgeMetal.Autograd;
 using BgeMetal.Checkpoints;
 using BgeMetal.Data;
@@ -44,7 +43,8 @@ public static class LlmEmbedderTrainer
         SavedForm form = new(pooling, task.Normalize, Math.Min(Math.Max(task.QueryMaxLength, task.KeyMaxLength), model.MaxLength), "",
             task.Instructions?.Of(batches.Tasks).ToPrompts());
         using ContrastiveObjective objective = new(model, pooling, task.SubBatchSize, (tape, queries, keys, batch) => Loss(tape, queries, keys, batch, task));
-        Trainer<ContrastiveBatch> trainer = new(model, form, options, plan, objective, batches.Build, Fingerprint(task, options, plan, data.Fingerprint, batches.Tasks));
+        Trainer<ContrastiveBatch> trainer = new(model, form, options, plan, objective, batches.Build,
+            RunFingerprint.Of("llm-embedder", data.Fingerprint, plan.TotalSteps, options, Deciding(task, pooling, batches.Tasks)));
         TrainingSummary summary = trainer.Run(resume, progress, cancellationToken);
         TrainingOutput.Finish(options, model, form, new { task, options });
         return summary;
@@ -90,8 +90,10 @@ public static class LlmEmbedderTrainer
             throw new BgeMetalException("options by task", "they need batches of one task each: --inbatch-same-dataset epoch or random");
     }
 
-    /// <summary>What must be the same for a resumed run to continue the first one.</summary>
-    private static string Fingerprint(LlmEmbedderOptions task, TrainingOptions options, StepPlan plan, ulong data, IEnumerable<string> tasks) => string.Create(
-        CultureInfo.InvariantCulture,
-        $"llm-embedder {data:x16} b{options.BatchSize} g{task.TrainGroupSize} a{plan.Accumulation} n{plan.TotalSteps} s{options.Seed} q{task.QueryMaxLength} k{task.KeyMaxLength} lr{options.LearningRate:r} t{task.CosineTemperature:r} {task.Composition} {string.Join(' ', tasks.Select(name => $"{name}: {task.For(name)} {task.Instructions?.For(name)}"))}");
+    /// <summary>The options that decide the weights, those of the tasks in the data included.</summary>
+    private static object Deciding(LlmEmbedderOptions task, PoolingMode pooling, IEnumerable<string> tasks) => new
+    {
+        Common = task with { TrainData = [], SubBatchSize = 0, Pooling = pooling, Instructions = null, Tasks = new Dictionary<string, LlmEmbedderTaskOptions>() },
+        Tasks = tasks.Select(name => new { Name = name, Own = task.For(name), Instruction = task.Instructions?.For(name) }).ToArray(),
+    };
 }

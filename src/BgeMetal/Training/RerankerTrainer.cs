@@ -40,7 +40,8 @@ public static class RerankerTrainer
         StepPlan plan = StepPlan.Create(batches.PerEpoch, options.GradientAccumulationSteps, options.Epochs, options.MaxSteps);
         SavedForm form = new(null, false, maxLength, "") { Layout = Layout(model.Config) };
         using RerankingObjective objective = new(model);
-        Trainer<RerankingBatch> trainer = new(model, form, options, plan, objective, batches.Build, Fingerprint(task, options, plan, data.Fingerprint));
+        Trainer<RerankingBatch> trainer = new(model, form, options, plan, objective, batches.Build,
+            RunFingerprint.Of("reranking", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [] }));
         TrainingSummary summary = trainer.Run(resume, progress, cancellationToken);
         TrainingOutput.Finish(options, model, form, new { task, options });
         return summary;
@@ -105,9 +106,4 @@ public static class RerankerTrainer
     {
         if (value < least) throw new BgeMetalException($"option {option}", $"{value} is out of range, expected at least {least}");
     }
-
-    /// <summary>What must be the same for a resumed run to continue the first one.</summary>
-    private static string Fingerprint(RerankerTrainingOptions task, TrainingOptions options, StepPlan plan, ulong data) => string.Create(
-        System.Globalization.CultureInfo.InvariantCulture,
-        $"reranking {data:x16} b{options.BatchSize} a{plan.Accumulation} n{plan.TotalSteps} s{options.Seed} lr{options.LearningRate:r} {task with { TrainData = [] }}");
 }

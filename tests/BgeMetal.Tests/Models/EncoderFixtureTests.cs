@@ -11,18 +11,8 @@ namespace BgeMetal.Tests.Models;
 /// <summary>Every encoder case of the fixtures folder, from each weight file it has, against PyTorch's numbers.</summary>
 public sealed class EncoderFixtureTests
 {
-    /// <summary>Folder and weight file of each case found; a single empty row when there are none, so that the test can skip with its reason.</summary>
-    public static TheoryData<string, string> Cases()
-    {
-        TheoryData<string, string> cases = [];
-        string root = Path.Combine(SharedFolder.Fixtures, "encoder");
-        if (Directory.Exists(root))
-            foreach (string folder in Directory.GetDirectories(root).Order(StringComparer.Ordinal))
-                foreach (string file in new[] { "model.safetensors", "pytorch_model.bin" })
-                    if (File.Exists(Path.Combine(folder, file))) cases.Add(Path.GetFileName(folder), file);
-        if (cases.Count == 0) cases.Add("", "");
-        return cases;
-    }
+    /// <summary>Folder and weight file of each case found.</summary>
+    public static TheoryData<string, string> Cases() => FixtureModel.Cases("encoder");
 
     [Theory]
     [MemberData(nameof(Cases))]
@@ -79,6 +69,19 @@ internal sealed class FixtureModel : IDisposable
     }
 
     public string Directory { get; }
+
+    /// <summary>Folder and weight file of each case of a family; a single empty row when there are none, so that the test can skip with its reason.</summary>
+    public static TheoryData<string, string> Cases(string family)
+    {
+        TheoryData<string, string> cases = [];
+        string root = Path.Combine(SharedFolder.Fixtures, family);
+        if (System.IO.Directory.Exists(root))
+            foreach (string folder in System.IO.Directory.GetDirectories(root).Order(StringComparer.Ordinal))
+                foreach (string file in new[] { "model.safetensors", "pytorch_model.bin" })
+                    if (File.Exists(Path.Combine(folder, file))) cases.Add(Path.GetFileName(folder), file);
+        if (cases.Count == 0) cases.Add("", "");
+        return cases;
+    }
 
     public float[] Embed(IReadOnlyList<TokenSequence> sequences, PoolingMode pooling, bool normalize, int threads = 0)
     {

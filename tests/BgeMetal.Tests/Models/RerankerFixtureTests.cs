@@ -8,17 +8,7 @@ namespace BgeMetal.Tests.Models;
 /// <summary>Every reranker case of the fixtures folder, from each weight file it has: logits and probabilities.</summary>
 public sealed class RerankerFixtureTests
 {
-    public static TheoryData<string, string> Cases()
-    {
-        TheoryData<string, string> cases = [];
-        string root = Path.Combine(SharedFolder.Fixtures, "reranker");
-        if (Directory.Exists(root))
-            foreach (string folder in Directory.GetDirectories(root).Order(StringComparer.Ordinal))
-                foreach (string file in new[] { "model.safetensors", "pytorch_model.bin" })
-                    if (File.Exists(Path.Combine(folder, file))) cases.Add(Path.GetFileName(folder), file);
-        if (cases.Count == 0) cases.Add("", "");
-        return cases;
-    }
+    public static TheoryData<string, string> Cases() => FixtureModel.Cases("reranker");
 
     [Theory]
     [MemberData(nameof(Cases))]

@@ -101,6 +101,7 @@ public sealed class LlmEmbedderTrainingTests : CommandFolder
         Directory.Move(In("parts", "checkpoint-5"), In("checkpoint-5"));
         Train("resumed", 8, "--resume-from-checkpoint", In("checkpoint-5"));
         Assert.Equal(System.IO.File.ReadAllBytes(In("whole", "model.safetensors")), System.IO.File.ReadAllBytes(In("resumed", "model.safetensors")));
+        CliRun.Fails(1, ["cannot resume"], Arguments("changed", 8, "--resume-from-checkpoint", In("checkpoint-5"), "--weight-decay", "0.5"));
     }
 
     [Fact]
@@ -161,7 +162,9 @@ public sealed class LlmEmbedderTrainingTests : CommandFolder
 
     private string Embed(string input, params string[] more) => CliRun.Succeeds(["embed", "--model", In("out"), "--input", input, "--quiet", .. more]).Output;
 
-    private void Train(string folder, int steps, params string[] more) => CliRun.Succeeds(["finetune-llm-embedder", "--model", Model, "--train-data", .. s_tasks.Select(task => $"{task}:{Toy(task)}"),
+    private void Train(string folder, int steps, params string[] more) => CliRun.Succeeds(Arguments(folder, steps, more));
+
+    private string[] Arguments(string folder, int steps, params string[] more) => ["finetune-llm-embedder", "--model", Model, "--train-data", .. s_tasks.Select(task => $"{task}:{Toy(task)}"),
         "--output-dir", In(folder), "--max-steps", $"{steps}", "--learning-rate", "1e-3", "--per-device-train-batch-size", "2", "--train-group-size", "3", "--inbatch-same-dataset", "epoch",
-        "--use-train-config", "--query-max-len", "24", "--passage-max-len", "24", .. more]);
+        "--use-train-config", "--query-max-len", "24", "--passage-max-len", "24", .. more];
 }

@@ -77,6 +77,17 @@ public sealed class RerankerTrainingTests : IDisposable
     }
 
     [Fact]
+    public void A_run_does_not_go_on_with_other_options_that_decide_the_weights()
+    {
+        string data = WriteRows(), output = Path.Combine(_model.Root, "changed");
+        TrainingOptions options = Options(output) with { MaxSteps = 6, SaveSteps = 3 };
+        RerankerTrainer.Run(_model.Directory, Task(data), options, cancellationToken: TestContext.Current.CancellationToken);
+        BgeMetalException e = Assert.Throws<BgeMetalException>(() => RerankerTrainer.Run(_model.Directory, Task(data), options with { ResumeFrom = "latest", WeightDecay = 0.5 },
+            cancellationToken: TestContext.Current.CancellationToken));
+        Assert.Contains("cannot resume", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Distillation_without_scores_names_the_line()
     {
         string data = WriteRows();
