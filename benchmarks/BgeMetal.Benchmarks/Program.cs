@@ -9,6 +9,7 @@ RootCommand root = new("Speed of BgeMetal against its peers. Anything else than 
     EndToEndCommand.Create(),
     TopKCommand.Create(),
     TrainStepCommand.Create(),
+    GradientCacheCommand.Create(),
     StartUpCommand.Create(),
     StartUpCommand.CreatePeer(),
 };
