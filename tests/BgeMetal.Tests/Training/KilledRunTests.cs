@@ -7,7 +7,7 @@ namespace BgeMetal.Tests.Training;
 /// <summary>A process that trains, killed at any moment, goes on from its last checkpoint as if nothing had happened.</summary>
 public sealed class KilledRunTests(TrainingFolder folder) : IClassFixture<TrainingFolder>
 {
-    private const int Kills = 3;
+    private const int Kills = 20;
 
     [Fact]
     public async Task A_run_killed_again_and_again_ends_with_the_weights_of_an_undisturbed_one()
