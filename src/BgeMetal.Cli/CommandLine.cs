@@ -46,7 +46,7 @@ internal static class CommandLine
     {
         Option<bool> quiet = Opt.Flag("--quiet", "No progress and no notes; warnings and errors only", "disable-tqdm");
         Option<bool> verbose = Opt.Flag("--verbose", "Show the stack trace of an error");
-        RootCommand root = CreateRoot(terminal, quiet, verbose);
+        Command root = CreateRoot(terminal, quiet, verbose);
         if (arguments.Count == 0)
         {
             using StringWriter help = new();
@@ -63,10 +63,9 @@ internal static class CommandLine
         return parsed.Invoke(new InvocationConfiguration { Output = terminal.Out, Error = TextWriter.Null, EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
     }
 
-    private static RootCommand CreateRoot(Terminal terminal, Option<bool> quiet, Option<bool> verbose)
+    private static Command CreateRoot(Terminal terminal, Option<bool> quiet, Option<bool> verbose)
     {
-        RootCommand root = new("BGE embeddings: embed, rerank, search and evaluate with BERT and XLM-RoBERTa checkpoints.");
-        root.Options.Clear();
+        Command root = new("bgemetal", "BGE embeddings: embed, rerank, search and evaluate with BERT and XLM-RoBERTa checkpoints.");
         quiet.Recursive = verbose.Recursive = true;
         root.Add(quiet);
         root.Add(verbose);
