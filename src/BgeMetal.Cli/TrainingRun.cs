@@ -30,4 +30,8 @@ internal static class TrainingRun
             bar?.Dispose();
         }
     }
+
+    /// <summary>Says in one line what a run came to.</summary>
+    public static void Say(Terminal terminal, TrainingSummary summary, string modelDirectory) => terminal.Say(string.Create(CultureInfo.InvariantCulture,
+        $"trained {summary.Steps} steps, {summary.Tokens:N0} tokens in {summary.Seconds:0.0} s: last loss {summary.FinalLoss:0.0000}; the model is in {modelDirectory}"));
 }

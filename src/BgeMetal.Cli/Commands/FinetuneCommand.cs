@@ -25,8 +25,7 @@ internal static class FinetuneCommand
             TrainingOptions training = trainer.Read(parsed, terminal) with { Evaluation = options.ReadEvaluation(parsed) };
             string directory = model.Resolve(parsed, terminal);
             TrainingSummary summary = TrainingRun.Watch(terminal, progress => EmbedderTrainer.Run(directory, task, training, progress, terminal.Cancellation));
-            terminal.Say(string.Create(CultureInfo.InvariantCulture,
-                $"trained {summary.Steps} steps, {summary.Tokens:N0} tokens in {summary.Seconds:0.0} s: last loss {summary.FinalLoss:0.0000}; the model is in {training.OutputDirectory}"));
+            TrainingRun.Say(terminal, summary, training.OutputDirectory);
             return ExitCode.Done;
         });
         return command;
@@ -34,10 +33,7 @@ internal static class FinetuneCommand
 
     private sealed class Options
     {
-        private readonly CliOption<string[]> _data = Opt.Texts("--train-data", "FILE|DIR", "Files or folders of {\"query\",\"pos\",\"neg\"} rows");
-        private readonly CliOption<int> _cap = Opt.Int("--max-example-num-per-dataset", "Most rows of one file", 100_000_000, 1, int.MaxValue);
-        private readonly CliOption<bool> _skip = InputOption.SkipInvalid();
-        private readonly CliOption<int> _group = Opt.Int("--train-group-size", "Passages of a query: one positive, the rest negatives", 8, 1, 4096);
+        private readonly TrainingRowOptionSet _rows = new("retrieval", "Passages", smallestGroup: 1);
         private readonly CliOption<double> _temperature = Opt.Number("--temperature", "Similarities are divided by this", 0.02, 1e-6, 1e6);
         private readonly CliOption<bool?> _normalize = Opt.MaybeFlag("--normalize-embeddings", "Unit vectors: similarity is the cosine (the default)", "normlized", "normalized");
         private readonly CliOption<string> _pooling = Opt.Choice("--sentence-pooling-method", "How token vectors become one", "auto", ["auto", "cls", "mean"], "pooling", "pooling-method");
@@ -46,7 +42,6 @@ internal static class FinetuneCommand
         private readonly CliOption<bool> _sameDataset = Opt.Flag("--same-dataset-within-batch", "Every batch from one file");
         private readonly CliOption<int> _small = Opt.Int("--small-threshold", "With it: smaller files are merged within their folder", 0, 0, int.MaxValue);
         private readonly CliOption<int> _drop = Opt.Int("--drop-threshold", "With it: merged files with fewer rows are left out", 0, 0, int.MaxValue);
-        private readonly CliOption<bool> _distill = Opt.Flag("--knowledge-distillation", "Learn from the rows' pos_scores and neg_scores");
         private readonly CliOption<string> _kd = Opt.Choice("--kd-loss-type", "How scores are learnt from", "kl_div", ["kl_div", "m3_kd_loss"]);
         private readonly CliOption<bool> _mrl = Opt.Flag("--use-mrl", "Matryoshka: train leading components too");
         private readonly CliOption<int[]> _mrlDims = Opt.Ints("--mrl-dims", "Components of --use-mrl", [64, 128, 256, 512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096], 1, 1 << 16);
@@ -54,10 +49,6 @@ internal static class FinetuneCommand
         private readonly CliOption<int> _sub = Opt.Int("--sub-batch-size", "Texts taken through the encoder at a time; the result is that of the whole batch", 0, -1, 1 << 20);
         private readonly CliOption<int> _queryLength = Opt.Int("--query-max-len", "Tokens a query is cut to", 32, 3, 1 << 20, "query-max-length");
         private readonly CliOption<int> _passageLength = Opt.Int("--passage-max-len", "Tokens a passage is cut to", 128, 3, 1 << 20, "passage-max-length");
-        private readonly CliOption<string?> _query = Opt.Text("--query-instruction-for-retrieval", "TEXT", "Put before each query");
-        private readonly CliOption<string> _queryFormat = Opt.TextOr("--query-instruction-format", "FORMAT", "{}{}", "How instruction and query are joined");
-        private readonly CliOption<string?> _passage = Opt.Text("--passage-instruction-for-retrieval", "TEXT", "Put before each passage");
-        private readonly CliOption<string> _passageFormat = Opt.TextOr("--passage-instruction-format", "FORMAT", "{}{}", "How instruction and passage are joined");
 
         private readonly CliOption<string?> _evalData = Opt.Text("--eval-data", "DIR", "Measure retrieval on this folder (BEIR layout) before, after and during the training; the best model goes to best_model");
         private readonly CliOption<string> _evalSplit = Opt.TextOr("--eval-split", "NAME", "test", "Which judgements of --eval-data");
@@ -66,10 +57,9 @@ internal static class FinetuneCommand
 
         public void AddTo(Command command)
         {
-            _data.Required = true;
-            foreach (Option option in (Option[])[_data, _cap, _skip, _group, _temperature, _normalize, _pooling, _inBatch, _crossDevice, _sameDataset, _small, _drop, _distill, _kd,
-                         _mrl, _mrlDims, _fixPositions, _sub, _queryLength, _passageLength, _query, _queryFormat, _passage, _passageFormat,
-                         _evalData, _evalSplit, _evalSteps, _evalMetric])
+            _rows.AddTo(command);
+            foreach (Option option in (Option[])[_temperature, _normalize, _pooling, _inBatch, _crossDevice, _sameDataset, _small, _drop, _kd,
+                         _mrl, _mrlDims, _fixPositions, _sub, _queryLength, _passageLength, _evalData, _evalSplit, _evalSteps, _evalMetric])
                 command.Add(option);
         }
 
@@ -86,12 +76,13 @@ internal static class FinetuneCommand
             if (parsed.GetValue(_crossDevice)) terminal.Warn("--negatives-cross-device: there is one device, so all negatives are its own");
             if (parsed.GetValue(_normalize) is false && parsed.GetValue(_temperature) is var temperature and not 1)
                 terminal.Warn(string.Create(CultureInfo.InvariantCulture, $"--normlized False: inner products are divided by --temperature {temperature}; FlagEmbedding's older trainer used 1 here whatever was asked for (--temperature 1 does the same)"));
+            TrainingRowChoices rows = _rows.Read(parsed);
             return new FinetuneOptions
             {
-                TrainData = parsed.GetRequiredValue(_data),
-                MaxRowsPerFile = parsed.GetValue(_cap),
-                SkipInvalid = parsed.GetValue(_skip),
-                TrainGroupSize = parsed.GetValue(_group),
+                TrainData = rows.Files,
+                MaxRowsPerFile = rows.MaxRowsPerFile,
+                SkipInvalid = rows.SkipInvalid,
+                TrainGroupSize = rows.GroupSize,
                 Temperature = parsed.GetValue(_temperature),
                 Normalize = parsed.GetValue(_normalize) ?? true,
                 Pooling = parsed.GetValue(_pooling) switch { "cls" => PoolingMode.Cls, "mean" => PoolingMode.Mean, _ => null },
@@ -99,17 +90,17 @@ internal static class FinetuneCommand
                 SameDatasetWithinBatch = parsed.GetValue(_sameDataset),
                 SmallThreshold = parsed.GetValue(_small),
                 DropThreshold = parsed.GetValue(_drop),
-                KnowledgeDistillation = parsed.GetValue(_distill),
+                KnowledgeDistillation = rows.Distill,
                 DistillationLoss = parsed.GetValue(_kd) == "m3_kd_loss" ? DistillationLoss.M3Kd : DistillationLoss.KlDiv,
                 MatryoshkaDimensions = parsed.GetValue(_mrl) ? parsed.GetValue(_mrlDims)! : [],
                 FixPositionEmbedding = parsed.GetValue(_fixPositions),
                 SubBatchSize = Math.Max(0, parsed.GetValue(_sub)),
                 QueryMaxLength = parsed.GetValue(_queryLength),
                 PassageMaxLength = parsed.GetValue(_passageLength),
-                QueryInstruction = parsed.GetValue(_query),
-                QueryInstructionFormat = parsed.GetValue(_queryFormat)!,
-                PassageInstruction = parsed.GetValue(_passage),
-                PassageInstructionFormat = parsed.GetValue(_passageFormat)!,
+                QueryInstruction = rows.Query,
+                QueryInstructionFormat = rows.QueryFormat,
+                PassageInstruction = rows.Passage,
+                PassageInstructionFormat = rows.PassageFormat,
             };
         }
     }

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
 using BgeMetal.Checkpoints;
 using BgeMetal.Cli.Output;
 using BgeMetal.Cli.Parsing;
@@ -27,8 +26,7 @@ internal static class FinetuneLlmEmbedderCommand
             TrainingOptions training = trainer.Read(parsed, terminal);
             string directory = model.Resolve(parsed, terminal);
             TrainingSummary summary = TrainingRun.Watch(terminal, progress => LlmEmbedderTrainer.Run(directory, task, training, progress, terminal.Cancellation));
-            terminal.Say(string.Create(CultureInfo.InvariantCulture,
-                $"trained {summary.Steps} steps, {summary.Tokens:N0} tokens in {summary.Seconds:0.0} s: last loss {summary.FinalLoss:0.0000}; the model is in {training.OutputDirectory}"));
+            TrainingRun.Say(terminal, summary, training.OutputDirectory);
             return ExitCode.Done;
         });
         return command;

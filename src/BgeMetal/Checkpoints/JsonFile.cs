@@ -11,12 +11,17 @@ internal sealed class JsonFile
     /// <summary>No configuration or shard index of a real model comes near this size.</summary>
     internal const int LargestBytes = 32 << 20;
 
+    private const string OfCheckpoint = "cannot read the checkpoint";
+
     private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false, MaxDepth = 64 };
 
-    private JsonFile(string path, JsonElement root)
+    private readonly string _failure;
+
+    private JsonFile(string path, JsonElement root, string failure)
     {
         Path = path;
         Root = root;
+        _failure = failure;
     }
 
     /// <summary>Where the file lies.</summary>
@@ -26,25 +31,27 @@ internal sealed class JsonFile
     internal JsonElement Root { get; }
 
     /// <summary>Reads a file whose root must be an object.</summary>
-    internal static JsonFile ReadObject(string path) => Read(path).WithRoot(JsonValueKind.Object, "a JSON object");
+    /// <param name="path">The file.</param>
+    /// <param name="failure">What an error says could not be done, where the file is no part of a checkpoint: "cannot read the prompts".</param>
+    internal static JsonFile ReadObject(string path, string failure = OfCheckpoint) => Read(path, failure).WithRoot(JsonValueKind.Object, "a JSON object");
 
     /// <summary>Reads a file whose root must be an array.</summary>
-    internal static JsonFile ReadArray(string path) => Read(path).WithRoot(JsonValueKind.Array, "a JSON array");
+    internal static JsonFile ReadArray(string path) => Read(path, OfCheckpoint).WithRoot(JsonValueKind.Array, "a JSON array");
 
     /// <summary>Parses text that is already in memory, as if it were the file <paramref name="path"/>.</summary>
-    internal static JsonFile Parse(ReadOnlyMemory<byte> utf8, string path)
+    internal static JsonFile Parse(ReadOnlyMemory<byte> utf8, string path, string failure = OfCheckpoint)
     {
         if (utf8.Span.StartsWith("\uFEFF"u8)) utf8 = utf8[3..];
         try
         {
             using JsonDocument document = JsonDocument.Parse(utf8, Strict);
-            return new JsonFile(path, document.RootElement.Clone());
+            return new JsonFile(path, document.RootElement.Clone(), failure);
         }
         catch (JsonException e)
         {
             long line = (e.LineNumber ?? 0) + 1;
             string reason = e.LineNumber is null ? Reason(e) : $"not valid JSON at byte {e.BytePositionInLine} of line {line}: {Reason(e)}";
-            throw new BgeMetalException("cannot read the checkpoint", reason, path, line, e);
+            throw new BgeMetalException(failure, reason, path, line, e);
         }
     }
 
@@ -85,11 +92,11 @@ internal sealed class JsonFile
 
     /// <summary>The error for a field that has to be there.</summary>
     internal BgeMetalException Missing(string name, string expected) =>
-        CheckpointErrors.Corrupt(Path, $"field {CheckpointErrors.Quote(name)} is missing, expected {expected}");
+        new(_failure, $"field {CheckpointErrors.Quote(name)} is missing, expected {expected}", Path);
 
     /// <summary>The error for a field of a wrong kind or value.</summary>
     internal BgeMetalException Wrong(string name, JsonElement value, string expected) =>
-        CheckpointErrors.Corrupt(Path, $"field {CheckpointErrors.Quote(name)} is {Show(value)}, expected {expected}");
+        new(_failure, $"field {CheckpointErrors.Quote(name)} is {Show(value)}, expected {expected}", Path);
 
     /// <summary>A text whose escapes are valid UTF-16, or null.</summary>
     internal static string? TryText(JsonElement value)
@@ -105,15 +112,15 @@ internal sealed class JsonFile
         _ => CheckpointErrors.Quote(value.GetRawText()),
     };
 
-    private static JsonFile Read(string path)
+    private static JsonFile Read(string path, string failure)
     {
         try
         {
             using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read);
-            if (stream.Length > LargestBytes) throw CheckpointErrors.Corrupt(path, $"{stream.Length} bytes are more than the {LargestBytes} a JSON file may have here");
+            if (stream.Length > LargestBytes) throw new BgeMetalException(failure, $"{stream.Length} bytes are more than the {LargestBytes} a JSON file may have here", path);
             byte[] bytes = new byte[stream.Length];
             stream.ReadExactly(bytes);
-            return Parse(bytes, path);
+            return Parse(bytes, path, failure);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
         {
@@ -122,7 +129,7 @@ internal sealed class JsonFile
     }
 
     private JsonFile WithRoot(JsonValueKind kind, string expected) =>
-        Root.ValueKind == kind ? this : throw CheckpointErrors.Corrupt(Path, $"the file holds {Root.ValueKind} at its root, expected {expected}");
+        Root.ValueKind == kind ? this : throw new BgeMetalException(_failure, $"the file holds {Root.ValueKind} at its root, expected {expected}", Path);
 
     private static string Reason(JsonException e)
     {

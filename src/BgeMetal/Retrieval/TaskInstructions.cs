@@ -14,7 +14,7 @@ public sealed record TaskInstruction(string Query, string Key);
 /// </summary>
 public sealed class TaskInstructions
 {
-    private const string QuerySuffix = ".query", KeySuffix = ".key";
+    private const string QuerySuffix = ".query", KeySuffix = ".key", Failure = "cannot read the instructions";
     private readonly SortedDictionary<string, TaskInstruction> _tasks;
 
     private TaskInstructions(SortedDictionary<string, TaskInstruction> tasks) => _tasks = tasks;
@@ -32,8 +32,8 @@ public sealed class TaskInstructions
     /// <exception cref="BgeMetalException">The file cannot be read or is not of that form.</exception>
     public static TaskInstructions Load(string path)
     {
-        if (!File.Exists(path)) throw new BgeMetalException("cannot read the instructions", "there is no such file", path);
-        return Read(JsonFile.ReadObject(path));
+        if (!File.Exists(path)) throw new BgeMetalException(Failure, "there is no such file", path);
+        return Read(JsonFile.ReadObject(path, Failure));
     }
 
     /// <summary>A task's instructions.</summary>

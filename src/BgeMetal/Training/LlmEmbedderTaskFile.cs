@@ -10,6 +10,8 @@ namespace BgeMetal.Training;
 /// </summary>
 public static class LlmEmbedderTaskFile
 {
+    private const string Failure = "cannot read the tasks' options";
+
     /// <summary>The settings that BAAI/llm-embedder was trained with, over <paramref name="run"/>.</summary>
     public static IReadOnlyDictionary<string, LlmEmbedderTaskOptions> Published(LlmEmbedderTaskOptions run)
     {
@@ -23,8 +25,8 @@ public static class LlmEmbedderTaskFile
     /// <exception cref="BgeMetalException">The file cannot be read, or names an option that does not exist or a value that does not fit.</exception>
     public static IReadOnlyDictionary<string, LlmEmbedderTaskOptions> Load(string path, LlmEmbedderTaskOptions run)
     {
-        if (!File.Exists(path)) throw new BgeMetalException("cannot read the tasks' options", "there is no such file", path);
-        return Read(JsonFile.ReadObject(path), run);
+        if (!File.Exists(path)) throw new BgeMetalException(Failure, "there is no such file", path);
+        return Read(JsonFile.ReadObject(path, Failure), run);
     }
 
     private static Dictionary<string, LlmEmbedderTaskOptions> Read(JsonFile json, LlmEmbedderTaskOptions run)

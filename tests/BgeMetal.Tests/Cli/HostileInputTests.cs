@@ -144,6 +144,18 @@ public sealed class HostileInputTests : CommandFolder
         CliRun.Fails(1, ["qrels"], "eval", "--model", Model, "--data", In("set"));
     }
 
+    [Theory]
+    [InlineData("{\"qa\": 1}", "field 'qa' is '1'")]
+    [InlineData("{\n\"qa\": {,\n}", "broken.json:2)")]
+    [InlineData("[]", "expected a JSON object")]
+    public void A_broken_file_is_called_what_it_is(string content, string why)
+    {
+        string broken = File("broken.json", content), rows = File("rows.jsonl", "{\"query\": \"a\", \"pos\": [\"b\"], \"neg\": [\"c\"]}\n");
+        CliRun.Fails(1, ["error: cannot read the instructions: ", why, "broken.json"], "embed", "--model", Model, "--input", Good, "--output", Out, "--task", "qa", "--instructions", broken);
+        CliRun.Fails(1, ["error: cannot read the tasks' options: ", why, "broken.json"], "finetune-llm-embedder", "--model", Model, "--train-data", "qa:" + rows, "--output-dir", In("o"), "--task-config", broken);
+        CliRun.Fails(1, ["error: cannot read the prompts: ", why, "broken.json"], "score", "--endpoint", "http://localhost:9/v1", "--llm", "x", "--input", rows, "--output", In("scored.jsonl"), "--prompts", broken);
+    }
+
     [Fact]
     public void A_cutoff_of_nothing() => CliRun.Fails(2, ["--k: '0' is not a whole number from 1"], "eval", "--model", Model, "--data", Folder, "--k", "0,5");
 

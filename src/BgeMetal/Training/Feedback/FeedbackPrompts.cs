@@ -35,6 +35,7 @@ internal sealed record FeedbackPrompt(string Prompt, string Answer)
 /// <summary>Prompts by task: <c>{"TASK": {"prompt": "..{candidate}..{query}..", "answer": "{answer}"}}</c>. Those built in are in feedback-prompts.json beside this file.</summary>
 internal sealed class FeedbackPrompts
 {
+    private const string Failure = "cannot read the prompts";
     private readonly SortedDictionary<string, FeedbackPrompt> _tasks = new(StringComparer.Ordinal);
 
     /// <summary>The prompts built in, and those of <paramref name="path"/> over them where it is given.</summary>
@@ -49,8 +50,8 @@ internal sealed class FeedbackPrompts
             prompts.Add(JsonFile.Parse(bytes.ToArray(), "feedback-prompts.json"));
         }
         if (path is null) return prompts;
-        if (!File.Exists(path)) throw new BgeMetalException("cannot read the prompts", "there is no such file", path);
-        prompts.Add(JsonFile.ReadObject(path));
+        if (!File.Exists(path)) throw new BgeMetalException(Failure, "there is no such file", path);
+        prompts.Add(JsonFile.ReadObject(path, Failure));
         return prompts;
     }
 
