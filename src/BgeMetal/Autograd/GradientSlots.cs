@@ -1,3 +1,4 @@
+using BgeMetal.Kernels;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Autograd;
@@ -14,24 +15,24 @@ internal readonly record struct GradientSlot(Tensor Buffer, bool Accumulate);
 internal sealed class GradientSlots(Arena arena)
 {
     private readonly Dictionary<nint, Tensor> _buffers = [];
-    private readonly Dictionary<(int Rows, int Columns), Stack<Tensor>> _free = [];
+    private readonly Dictionary<(DType DType, int Rows, int Columns), Stack<Tensor>> _free = [];
 
     /// <summary>The slot of <paramref name="x"/>: the first writer stores, later ones add. A column range starts from zero, so it always adds.</summary>
     public GradientSlot Get(Tensor x)
     {
         bool isWhole = x.WholeAddress == x.Address && x.Columns == x.WholeColumns;
         bool known = _buffers.TryGetValue(x.WholeAddress, out Tensor buffer);
-        if (!known) _buffers.Add(x.WholeAddress, buffer = Allocate(x.Rows, x.WholeColumns));
+        if (!known) _buffers.Add(x.WholeAddress, buffer = Allocate(x.DType, x.Rows, x.WholeColumns));
         if (isWhole) return new GradientSlot(buffer, known);
-        if (!known) Clear(buffer);
-        return new GradientSlot(buffer.ColumnRange((int)((x.Address - x.WholeAddress) / sizeof(float)), x.Columns), Accumulate: true);
+        if (!known) buffer.Clear();
+        return new GradientSlot(buffer.ColumnRange((int)((x.Address - x.WholeAddress) / x.DType.SizeBytes), x.Columns), Accumulate: true);
     }
 
     /// <summary>The slot of <paramref name="x"/>, cleared if nothing was written to it yet.</summary>
     public Tensor GetToAddTo(Tensor x)
     {
         GradientSlot slot = Get(x);
-        if (!slot.Accumulate) Clear(slot.Buffer);
+        if (!slot.Accumulate) slot.Buffer.Clear();
         return slot.Buffer;
     }
 
@@ -41,15 +42,11 @@ internal sealed class GradientSlots(Arena arena)
     /// <summary>Gives a consumed buffer back for reuse.</summary>
     public void Recycle(Tensor buffer)
     {
-        if (!_free.TryGetValue((buffer.Rows, buffer.Columns), out Stack<Tensor>? stack)) _free.Add((buffer.Rows, buffer.Columns), stack = new());
+        (DType, int, int) kind = (buffer.DType, buffer.Rows, buffer.Columns);
+        if (!_free.TryGetValue(kind, out Stack<Tensor>? stack)) _free.Add(kind, stack = new());
         stack.Push(buffer);
     }
 
-    private Tensor Allocate(int rows, int columns) =>
-        _free.TryGetValue((rows, columns), out Stack<Tensor>? stack) && stack.TryPop(out Tensor reused) ? reused : arena.Activation(rows, columns);
-
-    private static void Clear(Tensor buffer)
-    {
-        for (int row = 0; row < buffer.Rows; row++) buffer.RowSpan(row).Clear();
-    }
+    private Tensor Allocate(DType dtype, int rows, int columns) =>
+        _free.TryGetValue((dtype, rows, columns), out Stack<Tensor>? stack) && stack.TryPop(out Tensor reused) ? reused : arena.Like(dtype, rows, columns);
 }

@@ -1,3 +1,4 @@
+using BgeMetal.Kernels;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Autograd;
@@ -82,7 +83,7 @@ internal sealed class Tape : IDisposable
     public void Backward(Tensor loss, float scale)
     {
         if (loss.Rows != 1 || loss.Columns != 1) throw new ArgumentException($"Backward: the loss is {loss}, expected [1, 1]");
-        Grad(loss).Buffer.RowSpan(0)[0] = scale;
+        Grad(loss).Buffer.CopyFrom([scale]);
         RunBackward();
     }
 
@@ -90,7 +91,7 @@ internal sealed class Tape : IDisposable
     public void Backward(Tensor output, Tensor gradient)
     {
         Tensor slot = Grad(output).Buffer;
-        for (int row = 0; row < output.Rows; row++) gradient.RowSpan(row).CopyTo(slot.RowSpan(row));
+        Device.Copy(gradient.Address, slot.Address, (long)output.Rows * output.RowStride * output.DType.SizeBytes);
         RunBackward();
     }
 
@@ -98,13 +99,12 @@ internal sealed class Tape : IDisposable
     /// Keeps <paramref name="result"/> and gives back everything else allocated since <paramref name="mark"/>: the rows move down to the mark.
     /// Called between layers, so that an inference pass needs the memory of one layer; a recording tape keeps all.
     /// </summary>
-    public unsafe Tensor Compact(ArenaMark mark, Tensor result)
+    public Tensor Compact(ArenaMark mark, Tensor result)
     {
         if (IsRecording) return result;
         Arena.Rewind(mark);
         Tensor kept = Arena.Activation(result.Rows, result.Columns);
-        long bytes = (long)result.Rows * result.RowStride * sizeof(float);
-        if (kept.Address != result.Address) Buffer.MemoryCopy(result.Floats, kept.Floats, bytes, bytes);
+        Device.Copy(result.Address, kept.Address, (long)result.Rows * result.RowStride * result.DType.SizeBytes);
         return kept;
     }
 

@@ -12,6 +12,7 @@ internal sealed class PackedBatch(PositionRule positions)
     private int[] _positionIds = [];
     private int[] _tokenTypeIds = [];
     private int[] _cuSeqlens = [0];
+    private int[] _clsOffsets = [];
 
     /// <summary>B: sequences added since <see cref="Clear"/>.</summary>
     public int Sequences { get; private set; }
@@ -59,23 +60,14 @@ internal sealed class PackedBatch(PositionRule positions)
         MaxSeqlen = Math.Max(MaxSeqlen, sequence.Length);
     }
 
-    /// <summary>Copies the batch to the arena's device.</summary>
+    /// <summary>Copies the batch to the arena's device; on CUDA enqueued, and the batch may be refilled at once.</summary>
     public PackedTensors Upload(Arena arena)
     {
-        Tensor clsOffsets = arena.Integers(Sequences + 1);
-        Span<int> offsets = Ints(clsOffsets);
-        for (int i = 0; i < offsets.Length; i++) offsets[i] = i;
-        return new PackedTensors(Copy(arena, TokenIds), Copy(arena, PositionIds), Copy(arena, TokenTypeIds), Copy(arena, CuSeqlens), clsOffsets, MaxSeqlen);
+        Reserve(ref _clsOffsets, Sequences + 1);
+        for (int i = 0; i <= Sequences; i++) _clsOffsets[i] = i;
+        Tensor clsOffsets = arena.Integers(_clsOffsets.AsSpan(0, Sequences + 1));
+        return new PackedTensors(arena.Integers(TokenIds), arena.Integers(PositionIds), arena.Integers(TokenTypeIds), arena.Integers(CuSeqlens), clsOffsets, MaxSeqlen);
     }
-
-    private static Tensor Copy(Arena arena, ReadOnlySpan<int> values)
-    {
-        Tensor tensor = arena.Integers(values.Length);
-        values.CopyTo(Ints(tensor));
-        return tensor;
-    }
-
-    private static unsafe Span<int> Ints(Tensor tensor) => new(tensor.Ints, tensor.Columns);
 
     private static void Reserve(ref int[] array, int length)
     {

@@ -22,6 +22,7 @@ internal static class AttentionOp
             Check.Shape("Attention", "queryOffsets", queryOffsets, 1, keyOffsets.Columns);
             int headDim = q.Columns / numHeads, sequences = keyOffsets.Columns - 1;
             float scale = 1 / MathF.Sqrt(headDim);
+            if (tape.Device.IsCuda) Check.NoKernel("Attention", tape.Device);
             Tensor output = tape.Arena.Activation(q.Rows, q.Columns);
             if (!tape.IsRecording)
             {
@@ -29,7 +30,7 @@ internal static class AttentionOp
                     queryOffsets.Ints, keyOffsets.Ints, sequences, numHeads, headDim, scale, output.Floats, output.RowStride, null);
                 return output;
             }
-            Tensor logSumExp = tape.Arena.Activation(1, checked(numHeads * q.Rows));
+            Tensor logSumExp = tape.Arena.Floats(1, checked(numHeads * q.Rows));
             ulong seed = tape.NextSeed();
             AttentionTraining.Forward(tape.Device.Team, q.Floats, q.RowStride, k.Floats, k.RowStride, v.Floats, v.RowStride,
                 queryOffsets.Ints, keyOffsets.Ints, sequences, numHeads, headDim, scale, output.Floats, output.RowStride, logSumExp.Floats, dropout, seed, firstQuery);

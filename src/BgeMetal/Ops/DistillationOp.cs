@@ -35,9 +35,9 @@ internal static class DistillationOp
         Check.NotEmpty("Distill", scores);
         if (teacherScores.Length != scores.Rows * groupSize)
             throw new ArgumentException($"Distill: {teacherScores.Length} teacher scores, expected {scores.Rows} x {groupSize}", nameof(teacherScores));
-        Tensor teacher = tape.Arena.Activation(scores.Rows, groupSize);
+        Tensor teacher = tape.Arena.Floats(scores.Rows, groupSize);
         for (int row = 0; row < scores.Rows; row++) teacherScores.AsSpan(row * groupSize, groupSize).CopyTo(teacher.RowSpan(row));
-        Tensor loss = tape.Arena.Activation(1, 1), rowLoss = tape.Arena.Activation(1, scores.Rows);
+        Tensor loss = tape.Arena.Floats(1, 1), rowLoss = tape.Arena.Floats(1, scores.Rows);
         loss.RowSpan(0)[0] = Kernels.Cpu.KlDivergence.Forward(form, tape.Device.Team, scores.Floats, scores.RowStride, scores.Rows, scores.Columns,
             teacher.Floats, teacher.RowStride, groupSize, teacherTemperature, studentTemperature, rowLoss.Floats);
         if (tape.IsRecording)

@@ -1,4 +1,5 @@
 using BgeMetal.Autograd;
+using BgeMetal.Kernels;
 using BgeMetal.Kernels.Cpu;
 using BgeMetal.Tensors;
 
@@ -21,7 +22,7 @@ internal static class EmbeddingOp
         public unsafe Tensor EmbeddingLayerNorm(PackedTensors batch, EmbeddingTables tables, Tensor gamma, Tensor beta, float epsilon)
         {
             if (batch.TotalTokens == 0) throw new ArgumentException("Embedding: the batch is empty");
-            if (tape.IsRecording) return tape.LayerNorm(tape.Embedding(batch, tables), gamma, beta, epsilon);
+            if (tape.IsRecording || tape.Device.IsCuda) return tape.LayerNorm(tape.Embedding(batch, tables), gamma, beta, epsilon);
             Tensor y = tape.Arena.Activation(batch.TotalTokens, tables.Word.Columns);
             Kernels.Cpu.Embedding.Forward(tape.Device.Team, batch.TokenIds.Ints, batch.PositionIds.Ints, batch.TokenTypeIds.Ints, batch.TotalTokens,
                 tables.Word.Floats, tables.Position.Floats, tables.TokenType.Floats, y.Columns, gamma.Floats, beta.Floats, epsilon, y.Floats, y.RowStride);
@@ -32,8 +33,11 @@ internal static class EmbeddingOp
         public unsafe Tensor Embedding(PackedTensors batch, EmbeddingTables tables)
         {
             Tensor y = tape.Arena.Activation(batch.TotalTokens, tables.Word.Columns);
-            Kernels.Cpu.Embedding.Forward(tape.Device.Team, batch.TokenIds.Ints, batch.PositionIds.Ints, batch.TokenTypeIds.Ints, batch.TotalTokens,
-                tables.Word.Floats, tables.Position.Floats, tables.TokenType.Floats, y.Columns, y.Floats, y.RowStride);
+            if (tape.Device.IsCuda)
+                tape.Device.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(tape.Device, batch, tables, y);
+            else
+                Kernels.Cpu.Embedding.Forward(tape.Device.Team, batch.TokenIds.Ints, batch.PositionIds.Ints, batch.TokenTypeIds.Ints, batch.TotalTokens,
+                    tables.Word.Floats, tables.Position.Floats, tables.TokenType.Floats, y.Columns, y.Floats, y.RowStride);
             if (tape.IsRecording)
             {
                 tape.Record("Embedding", y, dy =>
@@ -73,6 +77,10 @@ internal static class EmbeddingOp
             return y;
         }
     }
+
+    private static void Forward<T>(Device device, PackedTensors batch, EmbeddingTables tables, Tensor y) where T : unmanaged, IElement =>
+        Kernels.Cuda.Embedding.Forward(device.Kernels, batch.TokenIds.Pointer<int>(), batch.PositionIds.Pointer<int>(), batch.TokenTypeIds.Pointer<int>(),
+            batch.TotalTokens, tables.Word.Pointer<T>(), tables.Position.Pointer<T>(), tables.TokenType.Pointer<T>(), y.Columns, y.Matrix<T>());
 
     /// <summary>Rows without padding between them, as the look-up kernels read tables.</summary>
     private static Tensor Dense(Tape tape, int rows, int columns)

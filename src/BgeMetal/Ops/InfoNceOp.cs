@@ -17,8 +17,8 @@ internal static class InfoNceOp
             Check.NotEmpty("InfoNce", queries);
             Check.Shape("InfoNce", "passages", passages, queries.Rows * groupSize, queries.Columns);
             int count = queries.Rows;
-            Tensor loss = tape.Arena.Activation(1, 1);
-            Tensor rowLoss = tape.Arena.Activation(1, count), logSumExp = tape.Arena.Activation(1, count);
+            Tensor loss = tape.Arena.Floats(1, 1);
+            Tensor rowLoss = tape.Arena.Floats(1, count), logSumExp = tape.Arena.Floats(1, count);
             loss.RowSpan(0)[0] = (float)Kernels.Cpu.InfoNce.Forward(tape.Device.Team, queries.Floats, queries.RowStride, passages.Floats, passages.RowStride,
                 count, groupSize, queries.Columns, temperature, inBatch, rowLoss.Floats, logSumExp.Floats);
             if (tape.IsRecording)

@@ -1,4 +1,5 @@
 using BgeMetal.Autograd;
+using BgeMetal.Kernels;
 using BgeMetal.Kernels.Cpu;
 using BgeMetal.Tensors;
 
@@ -15,8 +16,11 @@ internal static class LayerNormOp
             CheckShapes("LayerNorm", x, gamma, beta);
             Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
             (Tensor mean, Tensor rstd) = Statistics(tape, x.Rows);
-            Kernels.Cpu.LayerNorm.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, gamma.Floats, beta.Floats, epsilon,
-                y.Floats, y.RowStride, mean.Floats, rstd.Floats);
+            if (tape.Device.IsCuda)
+                Forward(tape.Device, x, default, gamma, beta, epsilon, default, y, mean, rstd);
+            else
+                Kernels.Cpu.LayerNorm.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, gamma.Floats, beta.Floats, epsilon,
+                    y.Floats, y.RowStride, mean.Floats, rstd.Floats);
             if (tape.IsRecording)
             {
                 tape.Record("LayerNorm", y, dy =>
@@ -36,8 +40,11 @@ internal static class LayerNormOp
             Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
             Tensor sum = tape.IsRecording ? tape.Arena.Activation(x.Rows, x.Columns) : default;
             (Tensor mean, Tensor rstd) = Statistics(tape, x.Rows);
-            Kernels.Cpu.LayerNorm.AddForward(tape.Device.Team, x.Floats, x.RowStride, residual.Floats, residual.RowStride, x.Rows, x.Columns,
-                gamma.Floats, beta.Floats, epsilon, sum.Floats, sum.RowStride, y.Floats, y.RowStride, mean.Floats, rstd.Floats);
+            if (tape.Device.IsCuda)
+                Forward(tape.Device, x, residual, gamma, beta, epsilon, sum, y, mean, rstd);
+            else
+                Kernels.Cpu.LayerNorm.AddForward(tape.Device.Team, x.Floats, x.RowStride, residual.Floats, residual.RowStride, x.Rows, x.Columns,
+                    gamma.Floats, beta.Floats, epsilon, sum.Floats, sum.RowStride, y.Floats, y.RowStride, mean.Floats, rstd.Floats);
             if (tape.IsRecording)
             {
                 tape.Record("AddLayerNorm", y, dy =>
@@ -61,7 +68,16 @@ internal static class LayerNormOp
     }
 
     private static (Tensor Mean, Tensor Rstd) Statistics(Tape tape, int rows) =>
-        tape.IsRecording ? (tape.Arena.Activation(1, rows), tape.Arena.Activation(1, rows)) : default;
+        tape.IsRecording ? (tape.Arena.Floats(1, rows), tape.Arena.Floats(1, rows)) : default;
+
+    /// <summary>On CUDA, both forms: without a residual, without room for the sum, without room for the statistics where these are absent.</summary>
+    internal static void Forward(Device device, Tensor x, Tensor residual, Tensor gamma, Tensor beta, float epsilon, Tensor sum, Tensor y, Tensor mean, Tensor rstd) =>
+        device.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(device, x, residual, gamma, beta, epsilon, sum, y, mean, rstd);
+
+    private static void Forward<T>(Device device, Tensor x, Tensor residual, Tensor gamma, Tensor beta, float epsilon, Tensor sum, Tensor y, Tensor mean, Tensor rstd)
+        where T : unmanaged, IElement =>
+        Kernels.Cuda.LayerNorm.AddForward(device.Kernels, x.Matrix<T>(), default, residual.Matrix<T>(), x.Rows, x.Columns, gamma.Pointer<T>(), beta.Pointer<T>(),
+            epsilon, sum.Matrix<T>(), y.Matrix<T>(), mean.Pointer<FP32>(), rstd.Pointer<FP32>());
 
     private static unsafe void Backward(Tape tape, Tensor x, Tensor dy, Tensor gamma, Tensor beta, Tensor mean, Tensor rstd, Tensor dx, bool accumulate)
     {

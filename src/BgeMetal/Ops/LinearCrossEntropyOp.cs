@@ -17,7 +17,7 @@ internal static class LinearCrossEntropyOp
             Check.NotEmpty("LinearCrossEntropy", x);
             Check.Shape("LinearCrossEntropy", "x", x, labels.Columns, table.Columns);
             Check.Shape("LinearCrossEntropy", "bias", bias, 1, table.Rows);
-            Tensor loss = tape.Arena.Activation(1, 1), rowLoss = tape.Arena.Activation(1, x.Rows), logSumExp = tape.Arena.Activation(1, x.Rows);
+            Tensor loss = tape.Arena.Floats(1, 1), rowLoss = tape.Arena.Floats(1, x.Rows), logSumExp = tape.Arena.Floats(1, x.Rows);
             loss.RowSpan(0)[0] = Kernels.Cpu.LinearCrossEntropy.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, table.Floats, table.RowStride,
                 table.Rows, bias.Floats, labels.Ints, rowLoss.Floats, logSumExp.Floats);
             if (tape.IsRecording)

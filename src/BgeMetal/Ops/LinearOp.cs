@@ -1,5 +1,7 @@
 using BgeMetal.Autograd;
+using BgeMetal.Kernels;
 using BgeMetal.Kernels.Cpu;
+using BgeMetal.Kernels.Cuda;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Ops;
@@ -30,6 +32,7 @@ internal static class LinearOp
         {
             Check.NotEmpty("Linear", x);
             Check.Shape("Linear", "x", x, x.Rows, weight.InFeatures);
+            if (tape.Device.IsCuda) return OnCuda(tape, x, weight, activation);
             if (!tape.IsRecording) return Forward(tape, x, weight, Epilogue(activation));
             if (activation != Activation.Gelu)
             {
@@ -43,6 +46,27 @@ internal static class LinearOp
             return activated;
         }
     }
+
+    private static Tensor OnCuda(Tape tape, Tensor x, LinearWeight weight, Activation activation)
+    {
+        Tensor y = tape.Arena.Activation(x.Rows, weight.OutColumns);
+        Tensor preActivation = tape.IsRecording && activation == Activation.Gelu ? tape.Arena.Activation(x.Rows, weight.OutColumns) : default;
+        tape.Device.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(tape.Device, x, weight, activation, preActivation, y);
+        return y;
+    }
+
+    private static void Forward<T>(Device device, Tensor x, LinearWeight weight, Activation activation, Tensor preActivation, Tensor y) where T : unmanaged, IElement =>
+        Kernels.Cuda.Linear.Forward(device.Kernels, Shape(x, weight), x.Matrix<T>(), weight.RowMajor.Matrix<T>(), weight.Bias.Pointer<T>(), Fused(activation),
+            preActivation.Matrix<T>(), default, y.Matrix<T>(), device.Workspace);
+
+    private static LinearShape Shape(Tensor x, LinearWeight weight) => new(x.Rows, weight.InFeatures, weight.OutColumns);
+
+    private static LinearActivation Fused(Activation activation) => activation switch
+    {
+        Activation.Gelu => LinearActivation.Gelu,
+        Activation.Tanh => LinearActivation.Tanh,
+        _ => LinearActivation.None,
+    };
 
     private static LinearEpilogue Epilogue(Activation activation) => activation switch
     {
@@ -62,14 +86,14 @@ internal static class LinearOp
     private static unsafe Tensor GeluForward(Tape tape, Tensor x)
     {
         Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
-        Gelu.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, y.Floats, y.RowStride);
+        Kernels.Cpu.Gelu.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, y.Floats, y.RowStride);
         return y;
     }
 
     /// <summary>In place: dy becomes the pre-activation's gradient.</summary>
     private static unsafe Tensor GeluBackward(Tape tape, Tensor x, Tensor dy)
     {
-        Gelu.Backward(tape.Device.Team, x.Floats, x.RowStride, dy.Floats, dy.RowStride, x.Rows, x.Columns, dy.Floats, dy.RowStride);
+        Kernels.Cpu.Gelu.Backward(tape.Device.Team, x.Floats, x.RowStride, dy.Floats, dy.RowStride, x.Rows, x.Columns, dy.Floats, dy.RowStride);
         return dy;
     }
 

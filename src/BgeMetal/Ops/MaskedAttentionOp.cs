@@ -26,7 +26,7 @@ internal static class MaskedAttentionOp
             Check.Shape("MaskedAttention", "visible.Starts", visible.Starts, 1, offsets.Columns - 1);
             int headDim = q.Columns / numHeads, sequences = offsets.Columns - 1;
             float scale = 1 / MathF.Sqrt(headDim), dropped = tape.IsRecording ? dropout : 0;
-            Tensor output = tape.Arena.Activation(q.Rows, q.Columns), logSumExp = tape.Arena.Activation(1, checked(numHeads * q.Rows));
+            Tensor output = tape.Arena.Activation(q.Rows, q.Columns), logSumExp = tape.Arena.Floats(1, checked(numHeads * q.Rows));
             ulong seed = tape.NextSeed();
             Kernels.Cpu.MaskedAttention.Forward(tape.Device.Team, q.Floats, q.RowStride, k.Floats, k.RowStride, v.Floats, v.RowStride, offsets.Ints, sequences,
                 (ulong*)visible.Words.Ints, visible.Starts.Ints, numHeads, headDim, scale, output.Floats, output.RowStride, logSumExp.Floats, dropped, seed);

@@ -1,4 +1,5 @@
 using BgeMetal.Autograd;
+using BgeMetal.Kernels;
 using BgeMetal.Kernels.Cpu;
 using BgeMetal.Tensors;
 
@@ -14,7 +15,10 @@ internal static class NormalizeRowsOp
         {
             Check.NotEmpty("NormalizeRows", x);
             Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
-            Kernels.Cpu.NormalizeRows.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, y.Floats, y.RowStride);
+            if (tape.Device.IsCuda)
+                tape.Device.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(tape.Device, x, y);
+            else
+                Kernels.Cpu.NormalizeRows.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, y.Floats, y.RowStride);
             if (tape.IsRecording)
             {
                 tape.Record("NormalizeRows", y, dy =>
@@ -27,4 +31,7 @@ internal static class NormalizeRowsOp
             return y;
         }
     }
+
+    private static void Forward<T>(Device device, Tensor x, Tensor y) where T : unmanaged, IElement =>
+        Kernels.Cuda.NormalizeRows.Forward(device.Kernels, x.Matrix<T>(), x.Rows, x.Columns, y.Matrix<T>());
 }

@@ -1,4 +1,5 @@
 using BgeMetal.Autograd;
+using BgeMetal.Kernels;
 using BgeMetal.Kernels.Cpu;
 using BgeMetal.Tensors;
 
@@ -14,7 +15,10 @@ internal static class PoolingOp
         {
             Check.NotEmpty("ClsPooling", x);
             Tensor y = tape.Arena.Activation(cuSeqlens.Columns - 1, x.Columns);
-            Pooling.Cls(tape.Device.Team, x.Floats, x.RowStride, cuSeqlens.Ints, y.Rows, x.Columns, y.Floats, y.RowStride);
+            if (tape.Device.IsCuda)
+                tape.Device.Choose(Cls<FP32>, Cls<BF16>, Cls<FP16>)(tape.Device, x, cuSeqlens, y);
+            else
+                Pooling.Cls(tape.Device.Team, x.Floats, x.RowStride, cuSeqlens.Ints, y.Rows, x.Columns, y.Floats, y.RowStride);
             if (tape.IsRecording)
             {
                 tape.Record("ClsPooling", y, dy =>
@@ -31,7 +35,10 @@ internal static class PoolingOp
         {
             Check.NotEmpty("MeanPooling", x);
             Tensor y = tape.Arena.Activation(cuSeqlens.Columns - 1, x.Columns);
-            Pooling.Mean(tape.Device.Team, x.Floats, x.RowStride, cuSeqlens.Ints, y.Rows, x.Columns, y.Floats, y.RowStride);
+            if (tape.Device.IsCuda)
+                tape.Device.Choose(Mean<FP32>, Mean<BF16>, Mean<FP16>)(tape.Device, x, cuSeqlens, y);
+            else
+                Pooling.Mean(tape.Device.Team, x.Floats, x.RowStride, cuSeqlens.Ints, y.Rows, x.Columns, y.Floats, y.RowStride);
             if (tape.IsRecording)
             {
                 tape.Record("MeanPooling", y, dy =>
@@ -43,4 +50,10 @@ internal static class PoolingOp
             return y;
         }
     }
+
+    private static void Cls<T>(Device device, Tensor x, Tensor cuSeqlens, Tensor y) where T : unmanaged, IElement =>
+        Kernels.Cuda.Pooling.Cls(device.Kernels, x.Matrix<T>(), cuSeqlens.Pointer<int>(), y.Rows, x.Columns, y.Matrix<T>());
+
+    private static void Mean<T>(Device device, Tensor x, Tensor cuSeqlens, Tensor y) where T : unmanaged, IElement =>
+        Kernels.Cuda.Pooling.Mean(device.Kernels, x.Matrix<T>(), cuSeqlens.Pointer<int>(), y.Rows, x.Columns, y.Matrix<T>());
 }

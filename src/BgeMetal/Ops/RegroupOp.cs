@@ -13,7 +13,7 @@ internal static class RegroupOp
         {
             Check.NotEmpty("Regroup", scores);
             Check.Shape("Regroup", "scores", scores, scores.Rows / groupSize * groupSize, 1);
-            Tensor groups = tape.Arena.Activation(scores.Rows / groupSize, groupSize);
+            Tensor groups = tape.Arena.Floats(scores.Rows / groupSize, groupSize);
             for (int i = 0; i < scores.Rows; i++) groups.RowSpan(i / groupSize)[i % groupSize] = scores.RowSpan(i)[0];
             if (tape.IsRecording)
             {

@@ -11,7 +11,7 @@ internal static class ScalarOp
         /// <summary>sum_i weights[i] * losses[i], each loss [1, 1].</summary>
         public Tensor WeightedSum(IReadOnlyList<Tensor> losses, IReadOnlyList<float> weights)
         {
-            Tensor sum = tape.Arena.Activation(1, 1);
+            Tensor sum = tape.Arena.Floats(1, 1);
             double value = 0;
             for (int i = 0; i < losses.Count; i++) value += (double)weights[i] * losses[i].RowSpan(0)[0];
             sum.RowSpan(0)[0] = (float)value;

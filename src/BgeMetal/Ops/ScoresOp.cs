@@ -14,7 +14,7 @@ internal static class ScoresOp
         {
             Check.NotEmpty("Scores", queries);
             Check.Shape("Scores", "passages", passages, passages.Rows, queries.Columns);
-            Tensor scores = tape.Arena.Activation(queries.Rows, passages.Rows);
+            Tensor scores = tape.Arena.Floats(queries.Rows, passages.Rows);
             ArenaMark mark = tape.Arena.Mark();
             float* panels = Panels(tape, PackedMatrix.Length(passages.Rows, passages.Columns));
             WorkerTeam team = tape.Device.Team;

@@ -12,7 +12,7 @@ internal static class SoftmaxCrossEntropyOp
         public unsafe Tensor FirstColumnCrossEntropy(Tensor logits)
         {
             Check.NotEmpty("FirstColumnCrossEntropy", logits);
-            Tensor loss = tape.Arena.Activation(1, 1), rowLoss = tape.Arena.Activation(1, logits.Rows);
+            Tensor loss = tape.Arena.Floats(1, 1), rowLoss = tape.Arena.Floats(1, logits.Rows);
             loss.RowSpan(0)[0] = Kernels.Cpu.SoftmaxCrossEntropy.Forward(tape.Device.Team, logits.Floats, logits.RowStride, logits.Rows, logits.Columns, null, rowLoss.Floats);
             if (tape.IsRecording)
             {

@@ -15,6 +15,9 @@ public sealed record ComputeOptions
     /// <summary>The number of threads that will be used.</summary>
     internal int EffectiveThreads => Threads > 0 ? Threads : Environment.ProcessorCount;
 
+    /// <summary>The device; the caller disposes it.</summary>
+    internal Tensors.Device OpenDevice() => Tensors.Device.CpuThreads(EffectiveThreads);
+
     /// <summary>Refuses what cannot be had here, with the reason.</summary>
     /// <exception cref="BgeMetalException">The device or the precision is unknown or not available.</exception>
     internal void Validate()

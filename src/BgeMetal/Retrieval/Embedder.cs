@@ -32,7 +32,7 @@ public sealed class Embedder : IEmbeddingGenerator<string, Embedding<float>>
             throw new BgeMetalException("option --dimensions", $"{Dimensions} is out of range, the model has 1 to {model.Shape.HiddenSize}");
         if (options.BatchTokens < 1) throw new BgeMetalException("option --batch-tokens", $"{options.BatchTokens} is out of range, expected at least 1");
         QueryInstruction = options.QueryInstruction ?? model.FileQueryInstruction ?? QueryInstructions.For(names);
-        _runner = new EncoderRunner(model.Team, model.Positions, options.BatchTokens, Forward);
+        _runner = new EncoderRunner(model.Device, model.Positions, options.BatchTokens, Forward);
         _metadata = new EmbeddingGeneratorMetadata("bgemetal", defaultModelId: Path.GetFileName(Path.TrimEndingDirectorySeparator(model.Directory)), defaultModelDimensions: Dimensions);
     }
 
@@ -69,7 +69,7 @@ public sealed class Embedder : IEmbeddingGenerator<string, Embedding<float>>
     public TaskInstruction InstructionFor(string task) => Retrieval.TaskInstructions.Published.With(_model.FileInstructions).For(task);
 
     /// <summary>Threads that compute.</summary>
-    public int Threads => _model.Team.Threads;
+    public int Threads => _model.Device.Team.Threads;
 
     /// <summary>Bytes of weights and activations held.</summary>
     public long ReservedBytes => _model.Parameters.SizeBytes + _runner.ReservedBytes;

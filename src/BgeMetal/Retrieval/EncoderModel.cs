@@ -1,6 +1,5 @@
 using BgeMetal.Checkpoints;
 using BgeMetal.Data;
-using BgeMetal.Kernels.Cpu;
 using BgeMetal.Nn;
 using BgeMetal.Tensors;
 using BgeMetal.Text;
@@ -15,7 +14,7 @@ internal sealed class EncoderModel : IDisposable
 {
     private readonly Lazy<ModelTokenizer> _tokenizer;
 
-    private EncoderModel(Checkpoint checkpoint, ComputeOptions compute, IReadOnlyList<LinearSpec> head)
+    private EncoderModel(Checkpoint checkpoint, Device device, IReadOnlyList<LinearSpec> head)
     {
         Config = checkpoint.Config;
         Directory = checkpoint.Directory;
@@ -28,16 +27,16 @@ internal sealed class EncoderModel : IDisposable
         Positions = Config.ModelType == ModelConfig.XlmRoberta ? new PositionRule(Config.PadTokenId) : PositionRule.Bert;
         MaxPositions = Positions.MaxLength(Config.MaxPositionEmbeddings);
         FileMaxLength = checkpoint.MaxSequenceLength;
-        Team = new WorkerTeam(compute.EffectiveThreads);
-        Parameters = new InferenceParameters(Device.SingleThread, BertEncoder.Specs(Shape), BertEncoder.LinearSpecs(Shape).Concat(head));
+        Device = device;
+        Parameters = ParameterStore.ForInference(device.Kind == DeviceKind.Cpu ? Device.SingleThread : device, BertEncoder.Specs(Shape), BertEncoder.LinearSpecs(Shape).Concat(head));
         try
         {
             TensorSource tensors = checkpoint.Tensors;
-            Parameters.Fill(Team, (spec, destination) => tensors.ReadParameter(spec, destination));
+            Parameters.Fill(device.Team, (spec, destination) => tensors.ReadParameter(spec, destination));
         }
         catch
         {
-            Dispose();
+            Parameters.Dispose();
             throw;
         }
         Encoder = new BertEncoder(Parameters, Shape);
@@ -70,8 +69,8 @@ internal sealed class EncoderModel : IDisposable
     /// <summary>The most tokens a text may have.</summary>
     public int MaxPositions { get; }
 
-    /// <summary>The threads.</summary>
-    public WorkerTeam Team { get; }
+    /// <summary>Where it computes.</summary>
+    public Device Device { get; }
 
     /// <summary>The weights.</summary>
     public ParameterStore Parameters { get; }
@@ -86,8 +85,24 @@ internal sealed class EncoderModel : IDisposable
     public static EncoderModel Load(string directory, ComputeOptions compute, Func<ModelConfig, IReadOnlyList<LinearSpec>> head)
     {
         compute.Validate();
+        return Load(directory, compute.OpenDevice, head);
+    }
+
+    /// <summary>The same on the device that <paramref name="open"/> gives, which the model owns from then on.</summary>
+    public static EncoderModel Load(string directory, Func<Device> open, Func<ModelConfig, IReadOnlyList<LinearSpec>> head)
+    {
         using Checkpoint checkpoint = Checkpoint.Open(directory);
-        return new EncoderModel(checkpoint, compute, head(checkpoint.Config));
+        IReadOnlyList<LinearSpec> layers = head(checkpoint.Config);
+        Device device = open();
+        try
+        {
+            return new EncoderModel(checkpoint, device, layers);
+        }
+        catch
+        {
+            device.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Ready-made tokens, checked against the vocabulary and the position table.</summary>
@@ -125,6 +140,6 @@ internal sealed class EncoderModel : IDisposable
     public void Dispose()
     {
         Parameters.Dispose();
-        Team.Dispose();
+        Device.Dispose();
     }
 }

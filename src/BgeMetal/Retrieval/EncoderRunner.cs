@@ -1,3 +1,4 @@
+using System.Buffers;
 using BgeMetal.Autograd;
 using BgeMetal.Data;
 using BgeMetal.Kernels.Cpu;
@@ -11,13 +12,13 @@ internal delegate Tensor SequenceModel(Tape tape, PackedTensors batch);
 /// <summary>
 /// Takes token sequences through a model on all threads. Many texts: sorted by length and cut into chunks of whole texts, each thread takes whole
 /// chunks through all layers alone, with its own arena and no barrier. Few tokens: one batch, and the team splits inside each operation. Which of
-/// the two is taken never shows in a result, because every kernel's rows are independent of batch and team.
+/// the two is taken never shows in a result, because every kernel's rows are independent of batch and team. On CUDA chunks follow each other on the
+/// device's one stream.
 /// </summary>
 internal sealed class EncoderRunner : IDisposable
 {
     private readonly Lock _gate = new();
-    private readonly WorkerTeam _team;
-    private readonly Device _teamDevice;
+    private readonly Device _device;
     private readonly Arena[] _arenas;
     private readonly PackedBatch[] _batches;
     private readonly SequenceModel _model;
@@ -25,15 +26,18 @@ internal sealed class EncoderRunner : IDisposable
     private bool _disposed;
 
     /// <summary>A runner for <paramref name="model"/>; takes at most <paramref name="chunkTokens"/> tokens (or one text) through it at a time.</summary>
-    public EncoderRunner(WorkerTeam team, PositionRule positions, int chunkTokens, SequenceModel model)
+    public EncoderRunner(Device device, PositionRule positions, int chunkTokens, SequenceModel model)
     {
-        _team = team;
-        _teamDevice = Device.Cpu(team);
-        _arenas = [.. Enumerable.Range(0, team.Threads).Select(_ => new Arena(Device.SingleThread))];
-        _batches = [.. Enumerable.Range(0, team.Threads).Select(_ => new PackedBatch(positions))];
+        _device = device;
+        Workers = device.Kind == DeviceKind.Cpu ? device.Team.Threads : 1;
+        _arenas = [.. Enumerable.Range(0, Workers).Select(_ => new Arena(device.Kind == DeviceKind.Cpu ? Device.SingleThread : device))];
+        _batches = [.. Enumerable.Range(0, Workers).Select(_ => new PackedBatch(positions))];
         _model = model;
         _chunkTokens = chunkTokens;
     }
+
+    /// <summary>Chunks that are computed at a time.</summary>
+    private int Workers { get; }
 
     /// <summary>Bytes of activations taken so far.</summary>
     public long ReservedBytes => _arenas.Sum(arena => arena.ReservedBytes);
@@ -45,27 +49,14 @@ internal sealed class EncoderRunner : IDisposable
     public void Run(IReadOnlyList<TokenSequence> sequences, Memory<float> destination, int columns, IProgress<long>? progress, CancellationToken cancellation)
     {
         if (sequences.Count == 0) return;
-        ChunkPlan plan = ChunkPlan.Make(sequences, _chunkTokens, _team.Threads);
+        ChunkPlan plan = ChunkPlan.Make(sequences, _chunkTokens, Workers);
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_disposed, typeof(Embedder));
             RunJob job = new(this, sequences, plan, destination, columns, progress, cancellation);
-            if (plan.SplitInside)
-            {
-                _arenas[0].MoveTo(_teamDevice);
-                try
-                {
-                    for (int chunk = 0; chunk < plan.Chunks; chunk++) job.Execute(chunk, 0);
-                }
-                finally
-                {
-                    _arenas[0].MoveTo(Device.SingleThread);
-                }
-            }
-            else
-            {
-                _team.Run(ref job, plan.Chunks);
-            }
+            if (_device.Kind == DeviceKind.Cuda) RunInTurn(job, plan.Chunks);
+            else if (plan.SplitInside) RunSplit(job, plan.Chunks);
+            else _device.Team.Run(ref job, plan.Chunks);
         }
     }
 
@@ -80,6 +71,24 @@ internal sealed class EncoderRunner : IDisposable
         }
     }
 
+    private static void RunInTurn(RunJob job, int chunks)
+    {
+        for (int chunk = 0; chunk < chunks; chunk++) job.Execute(chunk, 0);
+    }
+
+    private void RunSplit(RunJob job, int chunks)
+    {
+        _arenas[0].MoveTo(_device);
+        try
+        {
+            RunInTurn(job, chunks);
+        }
+        finally
+        {
+            _arenas[0].MoveTo(Device.SingleThread);
+        }
+    }
+
     private void RunChunk(RunJob job, ReadOnlySpan<int> members, int worker)
     {
         PackedBatch batch = _batches[worker];
@@ -88,9 +97,12 @@ internal sealed class EncoderRunner : IDisposable
         Arena arena = _arenas[worker];
         using Tape tape = Tape.Inference(arena);
         Tensor rows = _model(tape, batch.Upload(arena));
+        float[] values = ArrayPool<float>.Shared.Rent(members.Length * job.Columns);
+        rows.ColumnRange(0, job.Columns).CopyTo(values);
         Span<float> destination = job.Destination.Span;
         for (int i = 0; i < members.Length; i++)
-            rows.RowSpan(i)[..job.Columns].CopyTo(destination.Slice(members[i] * job.Columns, job.Columns));
+            values.AsSpan(i * job.Columns, job.Columns).CopyTo(destination.Slice(members[i] * job.Columns, job.Columns));
+        ArrayPool<float>.Shared.Return(values);
     }
 
     private readonly struct RunJob(

@@ -25,7 +25,7 @@ public sealed class Reranker : IDisposable
         MaxLength = model.ResolveMaxLength(options.MaxLength, DefaultMaxLength);
         if (options.BatchTokens < 1) throw new BgeMetalException("option --batch-tokens", $"{options.BatchTokens} is out of range, expected at least 1");
         ClassificationHead head = new(model.Parameters, HeadNames(model.Config));
-        _runner = new EncoderRunner(model.Team, model.Positions, options.BatchTokens, (tape, batch) => head.Forward(tape, model.Encoder.ForwardCls(tape, batch)));
+        _runner = new EncoderRunner(model.Device, model.Positions, options.BatchTokens, (tape, batch) => head.Forward(tape, model.Encoder.ForwardCls(tape, batch)));
     }
 
     /// <summary>The model's configuration.</summary>
@@ -41,7 +41,7 @@ public sealed class Reranker : IDisposable
     internal string ModelDirectory => _model.Directory;
 
     /// <summary>Threads that compute.</summary>
-    public int Threads => _model.Team.Threads;
+    public int Threads => _model.Device.Team.Threads;
 
     /// <summary>Bytes of weights and activations held.</summary>
     public long ReservedBytes => _model.Parameters.SizeBytes + _runner.ReservedBytes;

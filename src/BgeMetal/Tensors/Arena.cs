@@ -1,5 +1,5 @@
 using BgeMetal.Kernels;
-using BgeMetal.Kernels.Cpu;
+using BgeMetal.Kernels.Runtime;
 
 namespace BgeMetal.Tensors;
 
@@ -10,8 +10,8 @@ namespace BgeMetal.Tensors;
 internal sealed class Arena : IDisposable
 {
     private const long AlignmentBytes = 64;
-    private const long FirstBlockBytes = 1 << 20;
-    private readonly List<NativeBuffer> _blocks = [];
+    private const long FirstBlockBytes = 1 << 20, FirstGpuBlockBytes = 64 << 20;
+    private readonly List<DeviceBlock> _blocks = [];
     private int _block;
     private long _used;
     private long _below;
@@ -35,18 +35,23 @@ internal sealed class Arena : IDisposable
         Device = device;
     }
 
-    /// <summary>An uninitialised activation [rows, columns] of floats, rows padded by one cache line on the CPU.</summary>
-    public Tensor Activation(int rows, int columns) => Allocate(DType.Float32, rows, columns, columns + 16);
+    /// <summary>An uninitialised activation [rows, columns] in the device's storage type, rows padded as it likes them.</summary>
+    public Tensor Activation(int rows, int columns) => Like(Device.DType, rows, columns);
+
+    /// <summary>An uninitialised [rows, columns] of binary32 on every device: statistics, scores, losses.</summary>
+    public Tensor Floats(int rows, int columns) => Like(DType.Float32, rows, columns);
+
+    /// <summary>An uninitialised [rows, columns] of a storage type, rows padded as the device likes them.</summary>
+    public Tensor Like(DType dtype, int rows, int columns) => Allocate(dtype, rows, columns, Device.RowStride(columns));
 
     /// <summary>An uninitialised dense vector of 32-bit integers.</summary>
     public Tensor Integers(int count) => Allocate(DType.Int32, 1, count, count);
 
     /// <summary>A dense vector that holds <paramref name="values"/>; a single 0 where there are none, because an empty tensor has no address.</summary>
-    public unsafe Tensor Integers(ReadOnlySpan<int> values)
+    public Tensor Integers(ReadOnlySpan<int> values)
     {
         Tensor tensor = Integers(Math.Max(values.Length, 1));
-        tensor.Ints[0] = 0;
-        values.CopyTo(new Span<int>(tensor.Ints, values.Length));
+        Device.Write(values.Length == 0 ? [0] : values, tensor.Address);
         return tensor;
     }
 
@@ -64,11 +69,11 @@ internal sealed class Arena : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (NativeBuffer block in _blocks) block.Dispose();
+        foreach (DeviceBlock block in _blocks) block.Dispose();
         _blocks.Clear();
     }
 
-    private unsafe Tensor Allocate(DType dtype, int rows, int columns, int rowStride)
+    private Tensor Allocate(DType dtype, int rows, int columns, int rowStride)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(rows);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(columns);
@@ -81,14 +86,28 @@ internal sealed class Arena : IDisposable
         }
         if (_block == _blocks.Count)
         {
-            NativeBuffer added = new(Math.Max(bytes, Math.Max(FirstBlockBytes, ReservedBytes)));
+            DeviceBlock added = Grow(bytes);
             _blocks.Add(added);
             ReservedBytes += added.SizeBytes;
         }
-        nint address = (nint)_blocks[_block].Bytes + (nint)_used;
+        nint address = _blocks[_block].Address + (nint)_used;
         _used += bytes;
         PeakBytes = Math.Max(PeakBytes, _below + _used);
         return new Tensor(Device, address, dtype, rows, columns, rowStride);
+    }
+
+    /// <summary>Doubles what there is, or, where a GPU has no room for that, takes only what is needed.</summary>
+    private DeviceBlock Grow(long bytes)
+    {
+        long wanted = Math.Max(bytes, Math.Max(Device.Kind == DeviceKind.Cpu ? FirstBlockBytes : FirstGpuBlockBytes, ReservedBytes));
+        try
+        {
+            return Device.Allocate(wanted);
+        }
+        catch (DeviceException) when (wanted > bytes)
+        {
+            return Device.Allocate(bytes);
+        }
     }
 }
 

@@ -1,4 +1,7 @@
+using System.Runtime.InteropServices;
+using BgeMetal.Kernels;
 using BgeMetal.Kernels.Cpu;
+using BgeMetal.Kernels.Runtime;
 
 namespace BgeMetal.Tensors;
 
@@ -14,14 +17,33 @@ internal enum DeviceKind
 
 /// <summary>
 /// A place to compute. On the CPU it names the team of threads that splits each operation: a team of one runs everything inline, which is how
-/// many texts are embedded (one text chunk a thread); a larger team splits inside each operation, which is how a single text is embedded.
+/// many texts are embedded (one text chunk a thread); a larger team splits inside each operation, which is how a single text is embedded. On CUDA it holds
+/// the one stream that everything is enqueued on, the storage type of activations and compute weights, and memory for intermediate sums; one thread at a
+/// time uses it.
 /// </summary>
-internal sealed class Device : IDisposable
+internal sealed unsafe class Device : IDisposable
 {
+    /// <summary>Intermediate sums of a GPU: 256 MiB, with which every product may be split as it likes.</summary>
+    public const long AmpleWorkspaceFloats = 64L << 20;
+
+    private readonly KernelDevice? _kernels;
+    private readonly PinnedTransfers? _transfers;
+    private readonly DeviceMemory? _workspace;
+
     private Device(DeviceKind kind, WorkerTeam team)
     {
         Kind = kind;
         Team = team;
+        Name = "cpu";
+    }
+
+    private Device(KernelDevice kernels, DType dtype, WorkerTeam team, long workspaceFloats, string name) : this(DeviceKind.Cuda, team)
+    {
+        _kernels = kernels;
+        _transfers = new PinnedTransfers(kernels);
+        _workspace = kernels.Allocate(workspaceFloats * sizeof(float));
+        DType = dtype;
+        Name = name;
     }
 
     /// <summary>The CPU, every operation on the calling thread.</summary>
@@ -30,8 +52,26 @@ internal sealed class Device : IDisposable
     /// <summary>The kind of device, on which an operation branches.</summary>
     public DeviceKind Kind { get; }
 
-    /// <summary>The threads that share one operation (CPU only).</summary>
+    /// <summary>The threads that share one operation on the CPU, and the host's work on CUDA.</summary>
     public WorkerTeam Team { get; }
+
+    /// <summary>How activations and compute weights are stored; statistics and losses are always binary32.</summary>
+    public DType DType { get; }
+
+    /// <summary>As options name it: cpu, cuda:0.</summary>
+    public string Name { get; }
+
+    /// <summary>What the hardware calls itself; empty for the CPU.</summary>
+    public string Hardware => _kernels?.Name ?? "";
+
+    /// <summary>Where kernels are launched (CUDA only).</summary>
+    public KernelDevice Kernels => _kernels ?? throw new InvalidOperationException("the CPU launches no kernels");
+
+    /// <summary>Memory for intermediate sums (CUDA only), 256-byte aligned.</summary>
+    public nint WorkspaceAddress => (nint)(_workspace?.Address ?? 0);
+
+    /// <summary>Floats of it.</summary>
+    public long WorkspaceFloats => (_workspace?.SizeBytes ?? 0) / sizeof(float);
 
     /// <summary>The CPU with operations split over <paramref name="team"/>, which the caller owns.</summary>
     public static Device Cpu(WorkerTeam team) => new(DeviceKind.Cpu, team);
@@ -39,9 +79,61 @@ internal sealed class Device : IDisposable
     /// <summary>The CPU with operations split over so many threads, which live until the device is disposed.</summary>
     public static Device CpuThreads(int threads) => new(DeviceKind.Cpu, new WorkerTeam(threads));
 
-    /// <summary>Ends the threads. Harmless on a device of one thread.</summary>
-    public void Dispose() => Team.Dispose();
+    /// <summary>A GPU, or its emulation, that the new device owns; <paramref name="threads"/> prepare data on the host.</summary>
+    public static Device Cuda(KernelDevice kernels, DType dtype, int threads = 1, long workspaceFloats = AmpleWorkspaceFloats, string name = "cuda:0") =>
+        new(kernels, dtype, new WorkerTeam(threads), workspaceFloats, name);
+
+    /// <summary>Elements from one activation row's start to the next one's. On the CPU a cache line of padding, because power-of-two strides put the rows
+    /// of one matmul tile into the same cache sets; on CUDA as much as 16-byte rows need.</summary>
+    public int RowStride(int columns) => Kind == DeviceKind.Cpu ? columns + 16 : (columns + 7) / 8 * 8;
+
+    /// <summary>Takes memory of this device; contents are undefined.</summary>
+    /// <exception cref="DeviceException">The GPU has not enough: the message says how much was asked for and how much is free.</exception>
+    public DeviceBlock Allocate(long sizeBytes) => _kernels is null ? new DeviceBlock(new NativeBuffer(sizeBytes)) : new DeviceBlock(_kernels.Allocate(sizeBytes));
+
+    /// <summary>Copies host values to this device's memory; on CUDA enqueued, and the span may be reused at once.</summary>
+    public void Write<T>(ReadOnlySpan<T> values, nint address) where T : unmanaged
+    {
+        if (_transfers is null) values.CopyTo(new Span<T>((void*)address, values.Length));
+        else _transfers.Write(MemoryMarshal.AsBytes(values), address);
+    }
+
+    /// <summary>Copies from this device's memory; on CUDA waits for everything enqueued.</summary>
+    public void Read<T>(nint address, Span<T> values) where T : unmanaged
+    {
+        if (_transfers is null) new ReadOnlySpan<T>((void*)address, values.Length).CopyTo(values);
+        else _transfers.Read(address, MemoryMarshal.AsBytes(values));
+    }
+
+    /// <summary>Sets bytes to zero.</summary>
+    public void Clear(nint address, long sizeBytes)
+    {
+        if (_kernels is null) NativeMemory.Clear((void*)address, (nuint)sizeBytes);
+        else _kernels.Fill(address, 0, sizeBytes);
+    }
+
+    /// <summary>Moves bytes within this device's memory; <paramref name="target"/> may overlap the source from below.</summary>
+    public void Copy(nint source, nint target, long sizeBytes)
+    {
+        if (source == target) return;
+        if (_kernels is null)
+        {
+            Buffer.MemoryCopy((void*)source, (void*)target, sizeBytes, sizeBytes);
+            return;
+        }
+        long piece = source > target && source - target < sizeBytes ? source - target : sizeBytes;
+        for (long done = 0; done < sizeBytes; done += piece) _kernels.Copy(source + done, target + done, Math.Min(piece, sizeBytes - done));
+    }
+
+    /// <summary>Ends the threads and gives a GPU back. Harmless on a device of one thread.</summary>
+    public void Dispose()
+    {
+        Team.Dispose();
+        _transfers?.Dispose();
+        _workspace?.Dispose();
+        _kernels?.Dispose();
+    }
 
     /// <inheritdoc/>
-    public override string ToString() => Kind == DeviceKind.Cpu ? $"cpu ({Team.Threads} threads)" : "cuda";
+    public override string ToString() => Kind == DeviceKind.Cpu ? $"cpu ({Team.Threads} threads)" : $"{Name} ({Hardware})";
 }

@@ -6,7 +6,8 @@ namespace BgeMetal.Tensors;
 internal delegate void ParameterReader(ParameterSpec spec, Span<float> destination);
 
 /// <summary>
-/// The parameters of a model by their Hugging Face names, in the forms that operations read: tables and vectors as they are, linear weights packed.
+/// The parameters of a model by their Hugging Face names, in the forms that operations read: tables and vectors as they are, linear weights as the
+/// device's matmul wants them.
 /// </summary>
 internal abstract class ParameterStore : IDisposable
 {
@@ -15,6 +16,10 @@ internal abstract class ParameterStore : IDisposable
 
     /// <summary>Bytes held.</summary>
     public abstract long SizeBytes { get; }
+
+    /// <summary>Room for the parameters of a model that is not trained, in the forms that the device's operations read.</summary>
+    public static ParameterStore ForInference(Device device, IEnumerable<ParameterSpec> dense, IEnumerable<LinearSpec> linears) =>
+        device.Kind == DeviceKind.Cpu ? new InferenceParameters(device, dense, linears) : new CudaParameters(device, dense, linears);
 
     /// <summary>All linear layers.</summary>
     protected IReadOnlyCollection<LinearWeight> Linears => _linears.Values;

@@ -1,11 +1,11 @@
+using System.Buffers;
 using BgeMetal.Kernels;
 
 namespace BgeMetal.Tensors;
 
 /// <summary>
 /// A view of device memory: rank 1 or 2, row-major, elements of a row side by side. It owns nothing: an <see cref="Arena"/> or a
-/// <see cref="ParameterStore"/> does. Rows of CPU activations are padded (<see cref="RowStride"/> &gt; <see cref="Columns"/>), because
-/// power-of-two strides put the rows of one matmul tile into the same cache sets; everything else is dense.
+/// <see cref="ParameterStore"/> does. Rows of activations may be padded (<see cref="Device.RowStride"/>); everything else is dense.
 /// </summary>
 internal readonly struct Tensor
 {
@@ -77,8 +77,69 @@ internal readonly struct Tensor
     }
 
     /// <summary>One row of a CPU float tensor as a span.</summary>
-    public unsafe Span<float> RowSpan(int row) =>
-        (uint)row < (uint)Rows ? new Span<float>(Floats + (long)row * RowStride, Columns) : throw new ArgumentOutOfRangeException(nameof(row));
+    public unsafe Span<float> RowSpan(int row)
+    {
+        if (Device.Kind != DeviceKind.Cpu) throw new InvalidOperationException($"{this} is not in host memory");
+        return (uint)row < (uint)Rows ? new Span<float>(Floats + (long)row * RowStride, Columns) : throw new ArgumentOutOfRangeException(nameof(row));
+    }
+
+    /// <summary>The only element of a [1, 1], from any device; waits for it.</summary>
+    public float Value
+    {
+        get
+        {
+            Span<float> value = [0];
+            (Rows == 1 && Columns == 1 ? this : throw new InvalidOperationException($"{this} is no single number")).CopyTo(value);
+            return value[0];
+        }
+    }
+
+    /// <summary>All elements as floats, [rows, columns] without padding, from any device and storage type; waits for them.</summary>
+    public void CopyTo(Span<float> destination)
+    {
+        if (destination.Length < (long)Rows * Columns) throw new ArgumentException($"{destination.Length} floats cannot hold {this}", nameof(destination));
+        if (Device.Kind == DeviceKind.Cpu)
+        {
+            for (int row = 0; row < Rows; row++) RowSpan(row).CopyTo(destination[(row * Columns)..]);
+            return;
+        }
+        int size = DType.SizeBytes, length = checked((((Rows - 1) * RowStride) + Columns) * size);
+        byte[] bytes = ArrayPool<byte>.Shared.Rent(length);
+        Device.Read(Address, bytes.AsSpan(0, length));
+        for (int row = 0; row < Rows; row++)
+            ElementConversion.ToFloats(bytes.AsSpan(row * RowStride * size, Columns * size), DType, destination.Slice(row * Columns, Columns));
+        ArrayPool<byte>.Shared.Return(bytes);
+    }
+
+    /// <summary>Sets all elements from floats, [rows, columns] without padding, on any device and rounded to any storage type.</summary>
+    public void CopyFrom(ReadOnlySpan<float> source)
+    {
+        if (source.Length != (long)Rows * Columns) throw new ArgumentException($"{source.Length} floats do not make {this}", nameof(source));
+        if (Device.Kind == DeviceKind.Cpu)
+        {
+            for (int row = 0; row < Rows; row++) source.Slice(row * Columns, Columns).CopyTo(RowSpan(row));
+            return;
+        }
+        int size = DType.SizeBytes;
+        byte[] bytes = ArrayPool<byte>.Shared.Rent(Columns * size);
+        for (int row = 0; row < Rows; row++)
+        {
+            ElementConversion.FromFloats(source.Slice(row * Columns, Columns), DType, bytes);
+            Device.Write<byte>(bytes.AsSpan(0, Columns * size), Address + (nint)((long)row * RowStride * size));
+        }
+        ArrayPool<byte>.Shared.Return(bytes);
+    }
+
+    /// <summary>Sets all elements to zero, and the padding between rows of a whole tensor.</summary>
+    public void Clear()
+    {
+        if (Columns == WholeColumns)
+        {
+            Device.Clear(Address, (long)Rows * RowStride * DType.SizeBytes);
+            return;
+        }
+        for (int row = 0; row < Rows; row++) Device.Clear(Address + (nint)((long)row * RowStride * DType.SizeBytes), (long)Columns * DType.SizeBytes);
+    }
 
     /// <inheritdoc/>
     public override string ToString() => $"{DType} [{Rows}, {Columns}]";

@@ -42,7 +42,7 @@ internal sealed class RetrievalWatch : ITrainingEvaluation, IDisposable
         InstructionFormat queryFormat = InstructionFormat.Parse(task.QueryInstructionFormat), passageFormat = InstructionFormat.Parse(task.PassageInstructionFormat);
         _queries = Tokenize([.. _data.Queries.Select(query => WithInstruction(queryFormat, task.QueryInstruction, query.Text))], task.QueryMaxLength);
         _passages = Tokenize([.. _data.Corpus.Select(passage => WithInstruction(passageFormat, task.PassageInstruction, passage.FullText))], task.PassageMaxLength);
-        _runner = new EncoderRunner(model.Device.Team, model.Positions, ChunkTokens, Forward);
+        _runner = new EncoderRunner(model.Device, model.Positions, ChunkTokens, Forward);
     }
 
     /// <summary>Reads and tokenises the data; null when the options ask for no evaluation.</summary>
