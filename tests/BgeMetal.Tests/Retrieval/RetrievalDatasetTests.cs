@@ -50,9 +50,9 @@ public sealed class RetrievalDatasetTests : IDisposable
     }
 
     [Theory]
-    [InlineData("q1\td1", "3 fields with tabs between them were expected (query id, passage id, relevance), found 2")]
-    [InlineData("q1\td1\t1\t2", "3 fields with tabs between them were expected (query id, passage id, relevance), found 4")]
-    [InlineData("q1 d1 1", "3 fields with tabs between them were expected (query id, passage id, relevance), found 1")]
+    [InlineData("q1\td1", "query id, passage id and relevance with tabs between them, or TREC's 4 fields, were expected, found 2 fields")]
+    [InlineData("q1\td1\t1\t2\t3", "query id, passage id and relevance with tabs between them, or TREC's 4 fields, were expected, found 5 fields")]
+    [InlineData("q1 d1 1", "query id, passage id and relevance with tabs between them, or TREC's 4 fields, were expected, found 3 fields")]
     [InlineData("q1\td1\t0.5", "the relevance must be a whole number, found \"0.5\"")]
     [InlineData("q1\td1\t99999999999", "the relevance must be a whole number, found \"99999999999\"")]
     [InlineData("\td1\t1", "the query id is empty")]
@@ -100,6 +100,87 @@ public sealed class RetrievalDatasetTests : IDisposable
         Assert.Contains("there is no such folder", Assert.Throws<BgeMetalException>(() => RetrievalDataset.Load(Path.Combine(_folder, "none"))).Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void FlagEmbeddings_layout_loads_and_its_splits_share_the_corpus()
+    {
+        Write("corpus.jsonl", "{\"id\":\"d1\",\"title\":\"T\",\"text\":\"one\"}\n{\"id\":2,\"text\":\"two\"}\n");
+        Write("dev_queries.jsonl", "{\"id\":\"q1\",\"text\":\"first\"}\n{\"id\":\"q2\",\"text\":\"not judged\"}\n");
+        Write("dev_qrels.jsonl", "{\"qid\":\"q1\",\"docid\":\"d1\",\"relevance\":2}\n{\"qid\":\"q1\",\"docid\":2,\"relevance\":0}\n");
+        Write("dl19_queries.jsonl", "{\"id\":\"7\",\"text\":\"other\"}\n");
+        Write("dl19_qrels.jsonl", "{\"qid\":7,\"docid\":\"gone\",\"relevance\":1}\n");
+        RetrievalDataset dev = RetrievalDataset.Load(_folder, "dev"), other = dev.OfSplit("dl19");
+        Assert.Equal(["T one", "two"], dev.Corpus.Select(p => p.FullText));
+        Assert.Equal("q1", Assert.Single(dev.Queries).Id);
+        Assert.Equal((2, 0), (dev.Judgements.Of("q1")["d1"], dev.Judgements.Of("q1")["2"]));
+        Assert.Same(dev.Corpus, other.Corpus);
+        Assert.Equal(("dl19", "7", 1), (other.Split, Assert.Single(other.Queries).Id, other.UnknownPassages));
+        Assert.Contains("there is no split \"test\", only: dev, dl19", Assert.Throws<BgeMetalException>(() => RetrievalDataset.Load(_folder)).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("{\"qid\":\"q\",\"docid\":\"d\"}", "\"relevance\" is missing: a whole number was expected")]
+    [InlineData("{\"qid\":\"q\",\"docid\":\"d\",\"relevance\":0.5}", "\"relevance\" must be a whole number")]
+    [InlineData("{\"docid\":\"d\",\"relevance\":1}", "\"qid\" is missing: a string was expected")]
+    [InlineData("{\"qid\":\"q\",\"docid\":\"\",\"relevance\":1}", "the passage id is empty")]
+    [InlineData("{\"qid\":\"q0\",\"docid\":\"d0\",\"relevance\":2}", "query \"q0\" and passage \"d0\" were judged 1 before and 2 here")]
+    public void A_bad_judgement_in_json_is_named(string line, string message)
+    {
+        string path = Write("x_qrels.jsonl", "{\"qid\":\"q0\",\"docid\":\"d0\",\"relevance\":1}\n" + line);
+        BgeMetalException e = Assert.Throws<BgeMetalException>(() => Judgements.Read(path));
+        Assert.Contains(message, e.Message, StringComparison.Ordinal);
+        Assert.Equal((path, 2), (e.File, e.Line));
+    }
+
+    [Fact]
+    public void Positive_passages_are_looked_up_by_their_text_as_eval_msmarco_does()
+    {
+        string corpus = Write("corpus.json", "{\"content\":\"one\"}\n{\"content\":\"two\"}\n{\"content\":\"one\"}\n{\"content\":\"four\"}\n");
+        string queries = Write("msmarco.dev.json", "{\"query\":\"first\",\"positive\":[\"one\",\"four\",\"one\"]}\n{\"query\":\"second\",\"positive\":[]}\n{\"query\":\"third\",\"pos\":[\"gone\"]}\n");
+        RetrievalDataset set = RetrievalDataset.LoadFiles(corpus, queries);
+        Assert.Equal(("msmarco", ""), (set.Name, set.Split));
+        Assert.Equal(["1", "2", "4"], set.Corpus.Select(p => p.Id));
+        Assert.Equal([new RetrievalQuery("1", "first"), new RetrievalQuery("3", "third")], set.Queries);
+        Assert.Equal(["1", "4"], set.Judgements.Of("1").Keys);
+        Assert.Equal((1, 2), (set.UnknownPassages, set.Warnings.Count));
+
+        // MRR and recall of the list two, four, one by eval_msmarco's own arithmetic: the first positive is at rank 2; one of two positives is among the first two.
+        RetrievalRun run = new();
+        run.Add("1", new RankedPassage[] { new("2", 3), new("4", 2), new("1", 1) });
+        RetrievalReport report = RetrievalMetrics.Evaluate(set.Judgements, run, [1, 2, 10]);
+        Assert.Equal([0.0, 0.5 / 2, 0.5 / 2], new[] { report["mrr@1"], report["mrr@2"], report["mrr@10"] });
+        Assert.Equal([0.0, 0.5 / 2, 1.0 / 2], new[] { report["recall@1"], report["recall@2"], report["recall@10"] });
+    }
+
+    [Theory]
+    [InlineData("\t")]
+    [InlineData(" ")]
+    public void Files_as_MS_MARCO_is_published_load(string separator)
+    {
+        string corpus = Write("collection.tsv", "11\tone\n12\tTitle\ttwo\n13\thttp://a.b/c\tTitle\tthree\n"), queries = Write("queries.dev.tsv", "1\tfirst\n2\tsecond\n");
+        string judgements = Write("qrels.dev.tsv", string.Join(separator, "1", "0", "13", "1") + "\n" + string.Join(separator, "2", "Q0", "12", "3") + "\n");
+        RetrievalDataset set = RetrievalDataset.LoadFiles(corpus, queries, judgements);
+        Assert.Equal(["one", "Title two", "Title three"], set.Corpus.Select(p => p.FullText));
+        Assert.Equal((1, 3), (set.Judgements.Of("1")["13"], set.Judgements.Of("2")["12"]));
+        Assert.Equal(2, set.Queries.Count);
+        Assert.Empty(set.Warnings);
+    }
+
+    [Theory]
+    [InlineData("c.tsv", "1\ta\n2\n", "id and text with a tab between them were expected")]
+    [InlineData("c.tsv", "1\ta\n1\tb\n", "\"_id\" \"1\" was already used in line 1")]
+    [InlineData("c.jsonl", "{\"content\":\"a\"}\n{\"passage\":\"b\"}\n", "\"text\" is missing: a string was expected")]
+    [InlineData("q.tsv", "1\ta\n2\tb\tc\n", "id and text with a tab between them were expected, found 3 fields")]
+    [InlineData("q.jsonl", "{\"query\":\"a\",\"positive\":[\"x\"]}\n{\"query\":\"b\"}\n", "\"positive\" is missing: the list of the passages that answer the query was expected")]
+    [InlineData("q.jsonl", "{\"query\":\"a\",\"positive\":[\"x\"]}\n{\"query\":\"b\",\"positive\":\"x\"}\n", "\"positive\" must be a list of strings, found a string")]
+    public void A_bad_row_of_a_single_file_is_named(string name, string content, string message)
+    {
+        bool isCorpus = name[0] == 'c';
+        string path = Write(name, content), other = isCorpus ? Write("queries.jsonl", "{\"query\":\"a\",\"positive\":[\"x\"]}\n") : Write("corpus.jsonl", "{\"content\":\"x\"}\n");
+        BgeMetalException e = Assert.Throws<BgeMetalException>(() => isCorpus ? RetrievalDataset.LoadFiles(path, other) : RetrievalDataset.LoadFiles(other, path));
+        Assert.Contains(message, e.Message, StringComparison.Ordinal);
+        Assert.Equal((path, 2), (e.File, e.Line));
+    }
+
     [Theory]
     [InlineData("squad-en", 646, 833)]
     [InlineData("cmrc-zh", 848, 960)]
@@ -116,5 +197,12 @@ public sealed class RetrievalDatasetTests : IDisposable
         RetrievalRun perfect = new();
         foreach (RetrievalQuery query in set.Queries) perfect.Add(query.Id, set.Judgements.Of(query.Id).Select(p => new RankedPassage(p.Key, p.Value)));
         Assert.Equal(1, RetrievalMetrics.Evaluate(set.Judgements, perfect, [10])["ndcg@10"], 1e-12);
+    }
+
+    private string Write(string name, string content)
+    {
+        string path = Path.Combine(_folder, name);
+        File.WriteAllText(path, content);
+        return path;
     }
 }
