@@ -20,11 +20,20 @@ internal static class ExactGemm
     [CudaKernel("Linear", KernelDirection.Backward, 256, typeof(Nn), typeof(Partial), Elements = ElementTypes.Single, SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     [CudaKernel("Linear", KernelDirection.Backward, 256, typeof(Tn), typeof(WeightGradientOutput), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     [CudaKernel("Linear", KernelDirection.Backward, 256, typeof(Tn), typeof(Partial), Elements = ElementTypes.Single, SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
+    [CudaKernel("LinearCrossEntropy", KernelDirection.Backward, 256, typeof(Nn), typeof(SummedGradientOutput<>), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     public static void Multiply<T, TForm, TEpilogue>(GemmArguments<TEpilogue> arguments)
         where T : unmanaged, IElement where TForm : struct, IForm where TEpilogue : unmanaged, IEpilogue
     {
-        int shared = SharedBlock.Open();
         int row0 = Grid.IdxY * TileExact.BlockM, column0 = Grid.IdxX * TileExact.BlockN;
+        int tile = Product<T, TForm, TEpilogue>(arguments, row0, column0);
+        TileOutput.Finish<TileExact, TEpilogue>(arguments.Epilogue, tile, WarpMma.StagingStride(TileExact.BlockN), row0, column0, arguments.M, arguments.N);
+    }
+
+    /// <summary>As <see cref="Gemm.Product"/>.</summary>
+    public static int Product<T, TForm, TEpilogue>(GemmArguments<TEpilogue> arguments, int row0, int column0)
+        where T : unmanaged, IElement where TForm : struct, IForm where TEpilogue : unmanaged
+    {
+        int shared = SharedBlock.Open();
         int depth0 = Grid.IdxZ * arguments.SplitDepth, depth = Math.Min(arguments.K, depth0 + arguments.SplitDepth);
         int tiles = (depth - depth0 + TileExact.BlockK - 1) / TileExact.BlockK;
         const int stage = 2 * TileExact.OperandBytes;
@@ -50,14 +59,14 @@ internal static class ExactGemm
         }
         AsyncCopy.Wait(0);
         Group.Barrier();
-        const int stride = 128 + 8;
+        int stride = WarpMma.StagingStride(TileExact.BlockN);
         ThreadMma.Stage(sums, shared + (cornerA * stride + cornerB) * 4, stride);
         Group.Barrier();
-        TileOutput.Finish<TileExact, TEpilogue>(arguments.Epilogue, shared, stride, row0, column0, arguments.M, arguments.N);
+        return shared;
     }
 
     private static void Fetch<T, TForm, TEpilogue>(GemmArguments<TEpilogue> arguments, int stage, int row0, int column0, int depth0, int depth)
-        where T : unmanaged, IElement where TForm : struct, IForm where TEpilogue : unmanaged, IEpilogue
+        where T : unmanaged, IElement where TForm : struct, IForm where TEpilogue : unmanaged
     {
         FetchOperand<T>(stage, arguments.A, arguments.StrideA, TForm.AkContiguous, row0, arguments.M, depth0, depth);
         FetchOperand<T>(stage + TileExact.OperandBytes, arguments.B, arguments.StrideB, TForm.BkContiguous, column0, arguments.N, depth0, depth);

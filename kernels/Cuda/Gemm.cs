@@ -5,7 +5,7 @@ using ILGPU;
 namespace BgeMetal.Kernels.Cuda;
 
 /// <summary>The operands of C = A B in one of the three storage forms, with the epilogue that consumes C.</summary>
-internal struct GemmArguments<TEpilogue> where TEpilogue : unmanaged, IEpilogue
+internal struct GemmArguments<TEpilogue> where TEpilogue : unmanaged
 {
     /// <summary>Byte addresses of the operands.</summary>
     public long A, B;
@@ -68,13 +68,29 @@ internal static class Gemm
         Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
     [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(Tn), typeof(Tile64), typeof(Accumulator32), typeof(Partial),
         Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
+    [CudaKernel("LinearCrossEntropy", KernelDirection.Backward, 128, typeof(Nn), typeof(Tile128), typeof(Accumulator128), typeof(SummedGradientOutput<>),
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
+    [CudaKernel("LinearCrossEntropy", KernelDirection.Backward, 128, typeof(Nn), typeof(Tile64), typeof(Accumulator32), typeof(SummedGradientOutput<>),
+        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
     public static void Multiply<T, TForm, TTile, TAcc, TEpilogue>(GemmArguments<TEpilogue> arguments)
         where T : unmanaged, IElement where TForm : struct, IForm where TTile : struct, ITile
         where TAcc : unmanaged, IAccumulator where TEpilogue : unmanaged, IEpilogue
     {
+        int row0 = Grid.IdxY * TTile.BlockM, column0 = Grid.IdxX * TTile.BlockN;
+        int tile = Product<T, TForm, TTile, TAcc, TEpilogue>(arguments, row0, column0);
+        TileOutput.Finish<TTile, TEpilogue>(arguments.Epilogue, tile, WarpMma.StagingStride(TTile.BlockN), row0, column0, arguments.M, arguments.N);
+    }
+
+    /// <summary>
+    /// Computes the tile whose first element is (<paramref name="row0"/>, <paramref name="column0"/>) and leaves it in shared memory, at the address that is
+    /// returned: binary32, rows <see cref="WarpMma.StagingStride"/> elements apart. All threads may read it.
+    /// </summary>
+    public static int Product<T, TForm, TTile, TAcc, TEpilogue>(GemmArguments<TEpilogue> arguments, int row0, int column0)
+        where T : unmanaged, IElement where TForm : struct, IForm where TTile : struct, ITile
+        where TAcc : unmanaged, IAccumulator where TEpilogue : unmanaged
+    {
         int shared = SharedBlock.Open();
         int stageA = TTile.BlockM * TTile.BlockK * 2, stage = stageA + TTile.BlockN * TTile.BlockK * 2;
-        int row0 = Grid.IdxY * TTile.BlockM, column0 = Grid.IdxX * TTile.BlockN;
         int depth0 = Grid.IdxZ * arguments.SplitDepth, depth = Math.Min(arguments.K - depth0, arguments.SplitDepth);
         int tiles = (depth + TTile.BlockK - 1) / TTile.BlockK;
 
@@ -109,7 +125,7 @@ internal static class Gemm
         int stride = WarpMma.StagingStride(TTile.BlockN);
         WarpMma.Stage<TAcc, TTile>(sums, shared + ((warpRow + (lane >> 2)) * stride + warpColumn + ((lane & 3) << 1)) * 4, TTile.BlockN + 8);
         Group.Barrier();
-        TileOutput.Finish<TTile, TEpilogue>(arguments.Epilogue, shared, stride, row0, column0, arguments.M, arguments.N);
+        return shared;
     }
 
     private static void Fetch<TForm, TTile>(ref TileSource a, ref TileSource b, int sharedA, int sharedB)

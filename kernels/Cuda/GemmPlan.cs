@@ -10,14 +10,19 @@ internal readonly record struct GemmPlan(KernelDevice Device, bool TensorCores, 
     // A split shorter than this spends more time on partial sums than it saves.
     private const int MinimumSplitDepth = 256;
 
+    /// <summary>Rows and columns of a block's tile.</summary>
+    public int Block => LargeTile ? 128 : 64;
+
     /// <summary>
     /// Prefers the large tile where it fills the device, splitting the depth if need be; otherwise the small tile. Two blocks share a
-    /// multiprocessor, so a product is worth splitting until there are twice as many blocks as multiprocessors.
+    /// multiprocessor, so a product is worth splitting until there are twice as many blocks as multiprocessors. With <paramref name="paddedA"/> the stored rows
+    /// of A are zero up to the next multiple of 8 elements, so that their length may be anything.
     /// </summary>
-    public static GemmPlan Choose<T, TForm>(KernelDevice device, int m, int n, int k, DeviceMatrix<T> a, DeviceMatrix<T> b, Workspace workspace)
+    public static GemmPlan Choose<T, TForm>(KernelDevice device, int m, int n, int k, DeviceMatrix<T> a, DeviceMatrix<T> b, Workspace workspace, bool paddedA = false)
         where T : unmanaged, IElement where TForm : struct, IForm
     {
-        bool tensorCores = T.SizeShift == 1 && a.IsAligned && b.IsAligned && ((TForm.AkContiguous ? k : m) & 7) == 0 && ((TForm.BkContiguous ? k : n) & 7) == 0
+        bool tensorCores = T.SizeShift == 1 && a.IsAligned && b.IsAligned
+            && (paddedA || ((TForm.AkContiguous ? k : m) & 7) == 0) && ((TForm.BkContiguous ? k : n) & 7) == 0
             && device.SharedMemoryPerBlock >= Tile64.SharedBytes;
         long largeBlocks = Blocks(m, n, 128), smallBlocks = Blocks(m, n, 64);
         // Half-precision products without tensor cores are not split: they are rare and small.
@@ -47,23 +52,25 @@ internal readonly record struct GemmPlan(KernelDevice Device, bool TensorCores, 
         else Device.Launch(SplitSum.Finish<T, TEpilogue>, grid, arguments);
     }
 
+    /// <summary>What a kernel that computes this product is launched with.</summary>
+    public GemmArguments<TEpilogue> Arguments<TEpilogue>(TEpilogue epilogue) where TEpilogue : unmanaged => new()
+    {
+        A = A,
+        B = B,
+        StrideA = StrideA,
+        StrideB = StrideB,
+        M = M,
+        N = N,
+        K = K,
+        SplitDepth = SplitDepth,
+        Epilogue = epilogue,
+    };
+
     private void Multiply<T, TForm, TEpilogue>(TEpilogue epilogue)
         where T : unmanaged, IElement where TForm : struct, IForm where TEpilogue : unmanaged, IEpilogue
     {
-        GemmArguments<TEpilogue> arguments = new()
-        {
-            A = A,
-            B = B,
-            StrideA = StrideA,
-            StrideB = StrideB,
-            M = M,
-            N = N,
-            K = K,
-            SplitDepth = SplitDepth,
-            Epilogue = epilogue,
-        };
-        int block = LargeTile ? 128 : 64;
-        GridSize grid = new((N + block - 1) / block, (M + block - 1) / block, Splits);
+        GemmArguments<TEpilogue> arguments = Arguments(epilogue);
+        GridSize grid = new((N + Block - 1) / Block, (M + Block - 1) / Block, Splits);
         if (!TensorCores) Device.Launch(ExactGemm.Multiply<T, TForm, TEpilogue>, grid, arguments);
         else if (LargeTile) Device.Launch(Gemm.Multiply<T, TForm, Tile128, Accumulator128, TEpilogue>, grid, arguments);
         else Device.Launch(Gemm.Multiply<T, TForm, Tile64, Accumulator32, TEpilogue>, grid, arguments);

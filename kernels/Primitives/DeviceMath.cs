@@ -10,7 +10,10 @@ namespace BgeMetal.Kernels.Primitives;
 /// </summary>
 internal static class DeviceMath
 {
-    private const float Log2E = 1.44269504f;
+    /// <summary>The binary logarithm of e.</summary>
+    public const float Log2E = 1.44269504f;
+
+    private const float Ln2 = 0.693147181f;
 
     /// <summary>2^x.</summary>
     [IntrinsicImplementation]
@@ -44,8 +47,15 @@ internal static class DeviceMath
     [IntrinsicImplementation]
     public static float Max(float x, float y) => float.MaxNumber(x, y);
 
+    /// <summary>The binary logarithm; the error is below 2^-22, absolutely between 1/2 and 2 and relatively elsewhere.</summary>
+    [IntrinsicImplementation]
+    public static float Log2(float x) => MathF.Log2(x);
+
     /// <summary>e^x.</summary>
     public static float Exp(float x) => Exp2(x * Log2E);
+
+    /// <summary>The natural logarithm.</summary>
+    public static float Log(float x) => Log2(x) * Ln2;
 
     /// <summary>The error function.</summary>
     public static float Erf(float x)
@@ -79,6 +89,8 @@ internal static class DeviceMath
     private static class Ptx
     {
         public static void Exp2(PTXBackend backend, PTXCodeGenerator generator, IrValue value) => Unary(new(generator, value), "ex2.approx.ftz.f32");
+
+        public static void Log2(PTXBackend backend, PTXCodeGenerator generator, IrValue value) => Unary(new(generator, value), "lg2.approx.ftz.f32");
 
         public static void Rsqrt(PTXBackend backend, PTXCodeGenerator generator, IrValue value) => Unary(new(generator, value), "rsqrt.approx.f32");
 

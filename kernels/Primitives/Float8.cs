@@ -57,6 +57,10 @@ internal struct Float8
     /// <summary>The sum of the elements, as a balanced tree.</summary>
     public readonly float Sum() => (A + B + (C + D)) + (E + F + (G + H));
 
+    /// <summary>The largest element; a NaN is ignored unless all are NaN.</summary>
+    public readonly float Max() => DeviceMath.Max(
+        DeviceMath.Max(DeviceMath.Max(A, B), DeviceMath.Max(C, D)), DeviceMath.Max(DeviceMath.Max(E, F), DeviceMath.Max(G, H)));
+
     /// <summary>The sum of the elements' products with those of <paramref name="y"/>, as a balanced tree.</summary>
     public readonly float Dot(Float8 y) => (this * y).Sum();
 

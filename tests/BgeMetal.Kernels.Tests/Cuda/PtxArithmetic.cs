@@ -92,6 +92,7 @@ internal static class PtxArithmetic
             "neg" => -x,
             "copysign" => MathF.CopySign(y, x),
             "ex2" => MathF.Pow(2, x),
+            "lg2" => MathF.Log2(x),
             "rsqrt" => 1 / MathF.Sqrt(x),
             "sqrt" => MathF.Sqrt(x),
             "rcp" => 1 / x,
