@@ -1,4 +1,5 @@
 using BgeMetal.Autograd;
+using BgeMetal.Ops;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Nn;
@@ -34,6 +35,11 @@ internal sealed class BertEncoder
 
     /// <summary>The last hidden state of each sequence's first token: [T] ids -> [B, D]; the last layer computes nothing else.</summary>
     public Tensor ForwardCls(Tape tape, PackedTensors batch) => _layers[^1].ForwardCls(tape, AllButLast(tape, batch), batch);
+
+    /// <summary>The last hidden state of the chosen rows: [T] ids -> [R, D]; the last layer computes nothing else.</summary>
+    public Tensor ForwardRows(Tape tape, PackedTensors batch, ChosenRows chosen) => _layers.Length == 0
+        ? tape.GatherRows(_embeddings.Forward(tape, batch), chosen.Rows)
+        : _layers[^1].ForwardRows(tape, AllButLast(tape, batch), batch, chosen);
 
     private Tensor AllButLast(Tape tape, PackedTensors batch)
     {

@@ -73,20 +73,39 @@ internal sealed class BertLayer
     /// </summary>
     public Tensor ForwardCls(Tape tape, Tensor x, PackedTensors batch)
     {
-        Tensor keyValue = tape.Watch(_name, "attention.self", tape.Linear(x, _keyValue));
-        Tensor first = tape.ClsPooling(x, batch.CuSeqlens);
-        Tensor context = tape.Attention(tape.Linear(first, _query), _keyValue.Part(keyValue, 0), _keyValue.Part(keyValue, 1),
-            batch.ClsOffsets, batch.CuSeqlens, _shape.NumHeads, _shape.AttentionDropout, batch.FirstSequence);
-        return FeedForward(tape, first, context, batch.FirstSequence);
+        Tensor keyValue = KeyValue(tape, x);
+        return ForwardSome(tape, tape.ClsPooling(x, batch.CuSeqlens), keyValue, batch.ClsOffsets, batch, batch.FirstSequence);
     }
 
-    /// <summary>Queries from one stream, keys and values from another, [T, D] each; the residual is the query's stream, and each row sees its own choice of keys.</summary>
-    public Tensor ForwardTwoStreams(Tape tape, Tensor query, Tensor keyValue, PackedTensors batch, VisibleKeys visible)
+    /// <summary>
+    /// Some rows, [T, D] -> [R, D]: keys and values for every token, all the rest for the chosen rows only. Without dropout equal, bit for bit, to those rows
+    /// of <see cref="Forward"/>; dropout is drawn by the place among the chosen rows.
+    /// </summary>
+    public Tensor ForwardRows(Tape tape, Tensor x, PackedTensors batch, ChosenRows chosen)
     {
-        Tensor kv = tape.Linear(keyValue, _keyValue);
+        Tensor keyValue = KeyValue(tape, x);
+        return ForwardSome(tape, tape.GatherRows(x, chosen.Rows), keyValue, chosen.Offsets, batch, firstRow: 0);
+    }
+
+    /// <summary>
+    /// Queries from one stream, keys and values from another, [T, D] each; the residual is the query's stream, and each row sees its own choice of keys.
+    /// What follows the attention is computed for the given rows only: [R, D].
+    /// </summary>
+    public Tensor ForwardTwoStreams(Tape tape, Tensor query, Tensor keyValue, PackedTensors batch, VisibleKeys visible, Tensor rows)
+    {
+        Tensor kv = KeyValue(tape, keyValue);
         Tensor context = tape.MaskedAttention(tape.Linear(query, _query), _keyValue.Part(kv, 0), _keyValue.Part(kv, 1),
             batch.CuSeqlens, visible, _shape.NumHeads, _shape.AttentionDropout);
-        return FeedForward(tape, query, context, batch.FirstToken);
+        return FeedForward(tape, tape.GatherRows(query, rows), tape.GatherRows(context, rows), firstRow: 0);
+    }
+
+    private Tensor KeyValue(Tape tape, Tensor x) => tape.Watch(_name, "attention.self", tape.Linear(x, _keyValue));
+
+    private Tensor ForwardSome(Tape tape, Tensor x, Tensor keyValue, Tensor offsets, PackedTensors batch, int firstRow)
+    {
+        Tensor context = tape.Attention(tape.Linear(x, _query), _keyValue.Part(keyValue, 0), _keyValue.Part(keyValue, 1),
+            offsets, batch.CuSeqlens, _shape.NumHeads, _shape.AttentionDropout, firstRow);
+        return FeedForward(tape, x, context, firstRow);
     }
 
     private Tensor FeedForward(Tape tape, Tensor x, Tensor context, int firstRow)

@@ -27,10 +27,10 @@ internal sealed class MaskedLanguageHead(ParameterStore parameters, EncoderShape
     /// <summary>The linear layer of the head.</summary>
     public static IEnumerable<LinearSpec> LinearSpecs(EncoderShape shape, MaskedLanguageHeadNames names) => [new([names.Dense], shape.HiddenSize, shape.HiddenSize)];
 
-    /// <summary>The mean cross-entropy [1, 1] of hidden states [T, D] at the given distinct rows, int32 [R], against labels, int32 [R].</summary>
-    public Tensor Loss(Tape tape, Tensor hidden, Tensor rows, Tensor labels)
+    /// <summary>The mean cross-entropy [1, 1] of hidden states [R, D] against labels, int32 [R]; a negative label does not count.</summary>
+    public Tensor Loss(Tape tape, Tensor hidden, Tensor labels)
     {
-        Tensor transformed = tape.Linear(tape.GatherRows(hidden, rows), _dense, Activation.Gelu);
+        Tensor transformed = tape.Linear(hidden, _dense, Activation.Gelu);
         return tape.LinearCrossEntropy(tape.LayerNorm(transformed, _gamma, _beta, shape.LayerNormEpsilon), _table, _bias, labels);
     }
 }

@@ -26,7 +26,7 @@ internal sealed class RetroMaeDecoder(BertEmbeddings embeddings, ParameterStore 
     public (Tensor Query, Tensor KeyValue) Streams(Tape tape, Tensor cls, PackedTensors unmasked) =>
         (embeddings.ForwardVectors(tape, cls, unmasked), tape.ReplaceFirstRows(embeddings.Forward(tape, unmasked), cls, unmasked.CuSeqlens));
 
-    /// <summary>The decoder's hidden states [T, D].</summary>
-    public Tensor Forward(Tape tape, Tensor query, Tensor keyValue, PackedTensors unmasked, VisibleKeys visible) =>
-        _layer.ForwardTwoStreams(tape, query, keyValue, unmasked, visible);
+    /// <summary>The decoder's hidden states [R, D] at the given distinct rows, int32 [R].</summary>
+    public Tensor Forward(Tape tape, Tensor query, Tensor keyValue, PackedTensors unmasked, VisibleKeys visible, Tensor rows) =>
+        _layer.ForwardTwoStreams(tape, query, keyValue, unmasked, visible, rows);
 }

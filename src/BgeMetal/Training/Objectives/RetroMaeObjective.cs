@@ -10,7 +10,8 @@ namespace BgeMetal.Training.Objectives;
 
 /// <summary>
 /// RetroMAE (Xiao et al. 2022, arXiv:2205.12035, equation 7): the encoder's masked-LM loss plus the loss of decoding the text from its CLS vector, both as
-/// means over their labelled rows, both through the encoder's tied masked-LM head. Exactly FlagEmbedding's RetroMAEForPretraining.
+/// means over their labelled rows, both through the encoder's tied masked-LM head. Exactly FlagEmbedding's RetroMAEForPretraining. The encoder's last layer
+/// computes only what is read: CLS rows and labelled rows.
 /// </summary>
 internal sealed class RetroMaeObjective : ITrainingObjective<RetroMaeBatch>, IDisposable
 {
@@ -36,10 +37,10 @@ internal sealed class RetroMaeObjective : ITrainingObjective<RetroMaeBatch>, IDi
     /// <param name="Cls">The encoder's CLS vectors [B, D].</param>
     /// <param name="Query">The decoder's queries [T, D].</param>
     /// <param name="KeyValue">What its keys and values are projected from [T, D].</param>
-    /// <param name="Decoded">Its hidden states [T, D].</param>
-    /// <param name="EncoderLoss">The encoder's masked-LM loss.</param>
-    /// <param name="DecoderLoss">The decoder's loss.</param>
-    internal readonly record struct Pass(Tensor Cls, Tensor Query, Tensor KeyValue, Tensor Decoded, Tensor? EncoderLoss, Tensor? DecoderLoss);
+    /// <param name="Decoded">Its hidden states at the labelled rows; null without any.</param>
+    /// <param name="EncoderLoss">The encoder's masked-LM loss; null where nothing carries a label, as in a batch of empty texts.</param>
+    /// <param name="DecoderLoss">The decoder's loss; null likewise.</param>
+    internal readonly record struct Pass(Tensor Cls, Tensor Query, Tensor KeyValue, Tensor? Decoded, Tensor? EncoderLoss, Tensor? DecoderLoss);
 
     /// <inheritdoc/>
     public long ReservedBytes => _arena.ReservedBytes;
@@ -82,18 +83,19 @@ internal sealed class RetroMaeObjective : ITrainingObjective<RetroMaeBatch>, IDi
     private Pass Forward(Tape tape, RetroMaeBatch batch)
     {
         PackedTensors masked = Upload(_masked, batch.Masked), original = Upload(_original, batch.Original);
-        Tensor hidden = _model.Encoder.Forward(tape, masked);
-        Tensor cls = tape.ClsPooling(hidden, masked.CuSeqlens);
-        Tensor? encoderLoss = Loss(tape, hidden, batch.EncoderRows, batch.EncoderLabels);
+        LabelledRows read = LabelledRows.Of(batch.Masked, batch.EncoderRows);
+        ChosenRows chosen = new(_arena.Integers(read.Rows), _arena.Integers(read.Offsets));
+        Tensor hidden = _model.Encoder.ForwardRows(tape, masked, chosen);
+        Tensor cls = tape.ClsPooling(hidden, chosen.Offsets);
+        Tensor? encoderLoss = read.Labelled.Length == 0 ? null : Loss(tape, tape.GatherRows(hidden, _arena.Integers(read.Labelled)), batch.EncoderLabels);
         (Tensor query, Tensor keyValue) = _decoder.Streams(tape, cls, original);
+        if (batch.DecoderRows.Length == 0) return new Pass(cls, query, keyValue, null, encoderLoss, null);
         VisibleKeys visible = new(_arena.Integers(MemoryMarshal.Cast<ulong, int>(batch.Visible)), _arena.Integers(batch.VisibleStarts));
-        Tensor decoded = _decoder.Forward(tape, query, keyValue, original, visible);
-        return new Pass(cls, query, keyValue, decoded, encoderLoss, Loss(tape, decoded, batch.DecoderRows, batch.DecoderLabels));
+        Tensor decoded = _decoder.Forward(tape, query, keyValue, original, visible, _arena.Integers(batch.DecoderRows));
+        return new Pass(cls, query, keyValue, decoded, encoderLoss, Loss(tape, decoded, batch.DecoderLabels));
     }
 
-    /// <summary>Null where nothing carries a label, as in a batch of empty texts.</summary>
-    private Tensor? Loss(Tape tape, Tensor hidden, int[] rows, int[] labels) =>
-        rows.Length == 0 ? null : _head.Loss(tape, hidden, _arena.Integers(rows), _arena.Integers(labels));
+    private Tensor Loss(Tape tape, Tensor hidden, int[] labels) => _head.Loss(tape, hidden, _arena.Integers(labels));
 
     private PackedTensors Upload(PackedBatch packed, IReadOnlyList<TokenSequence> texts)
     {
