@@ -15,14 +15,16 @@ internal static class FinetuneCommand
         ModelOption model = new();
         TrainerOptionSet trainer = new();
         Options options = new();
+        EvaluationOptionSet evaluation = new();
         Command command = new("finetune", "Contrastive fine-tuning on {\"query\",\"pos\",\"neg\"} rows");
         model.AddTo(command);
         options.AddTo(command);
+        evaluation.AddTo(command);
         trainer.AddTo(command);
         command.SetAction(parsed =>
         {
             FinetuneOptions task = options.Read(parsed, terminal);
-            TrainingOptions training = trainer.Read(parsed, terminal) with { Evaluation = options.ReadEvaluation(parsed) };
+            TrainingOptions training = trainer.Read(parsed, terminal) with { Evaluation = evaluation.Read(parsed) };
             string directory = model.Resolve(parsed, terminal);
             TrainingSummary summary = TrainingRun.Watch(terminal, progress => EmbedderTrainer.Run(directory, task, training, progress, terminal.Cancellation));
             TrainingRun.Say(terminal, summary, training.OutputDirectory);
@@ -50,26 +52,13 @@ internal static class FinetuneCommand
         private readonly CliOption<int> _queryLength = Opt.Int("--query-max-len", "Tokens a query is cut to", 32, 3, 1 << 20, "query-max-length");
         private readonly CliOption<int> _passageLength = Opt.Int("--passage-max-len", "Tokens a passage is cut to", 128, 3, 1 << 20, "passage-max-length");
 
-        private readonly CliOption<string?> _evalData = Opt.Text("--eval-data", "DIR", "Measure retrieval on this folder (BEIR layout) before, after and during the training; the best model goes to best_model");
-        private readonly CliOption<string> _evalSplit = Opt.TextOr("--eval-split", "NAME", "test", "Which judgements of --eval-data");
-        private readonly CliOption<int> _evalSteps = Opt.Int("--eval-steps", "Steps between two measurements; 0 for none but the first and the last", 0, 0, int.MaxValue);
-        private readonly CliOption<string> _evalMetric = Opt.TextOr("--metric-for-best-model", "NAME", "ndcg@10", "Which measure decides what is best");
-
         public void AddTo(Command command)
         {
             _rows.AddTo(command);
             foreach (Option option in (Option[])[_temperature, _normalize, _pooling, _inBatch, _crossDevice, _sameDataset, _small, _drop, _kd,
-                         _mrl, _mrlDims, _fixPositions, _sub, _queryLength, _passageLength, _evalData, _evalSplit, _evalSteps, _evalMetric])
+                         _mrl, _mrlDims, _fixPositions, _sub, _queryLength, _passageLength])
                 command.Add(option);
         }
-
-        public EvaluationOptions? ReadEvaluation(ParseResult parsed) => parsed.GetValue(_evalData) is not { } directory ? null : new EvaluationOptions
-        {
-            DataDirectory = directory,
-            Split = parsed.GetValue(_evalSplit)!,
-            Steps = parsed.GetValue(_evalSteps),
-            Metric = parsed.GetValue(_evalMetric)!,
-        };
 
         public FinetuneOptions Read(ParseResult parsed, Terminal terminal)
         {

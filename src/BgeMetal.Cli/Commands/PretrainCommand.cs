@@ -13,6 +13,7 @@ internal static class PretrainCommand
     {
         ModelOption model = new();
         TrainerOptionSet trainer = new();
+        EvaluationOptionSet evaluation = new();
         CliOption<string[]> data = Opt.Texts("--train-data", "FILE|DIR", "Files or folders of {\"text\"} rows");
         CliOption<bool> skip = InputOption.SkipInvalid();
         CliOption<int> length = Opt.Int("--max-seq-length", "Tokens a text is cut to", 512, 3, 1 << 20, "max-length");
@@ -23,6 +24,7 @@ internal static class PretrainCommand
         command.Aliases.Add("retromae_pretrain");
         model.AddTo(command);
         foreach (Option option in (Option[])[data, skip, length, encoder, decoder]) command.Add(option);
+        evaluation.AddTo(command);
         trainer.AddTo(command);
         command.SetAction(parsed =>
         {
@@ -34,7 +36,7 @@ internal static class PretrainCommand
                 EncoderMaskProbability = parsed.GetValue(encoder),
                 DecoderMaskProbability = parsed.GetValue(decoder),
             };
-            TrainingOptions training = trainer.Read(parsed, terminal);
+            TrainingOptions training = trainer.Read(parsed, terminal) with { Evaluation = evaluation.Read(parsed) };
             string directory = model.Resolve(parsed, terminal);
             TrainingSummary summary = TrainingRun.Watch(terminal, progress => RetroMaeTrainer.Run(directory, task, training, progress, terminal.Say, terminal.Cancellation));
             terminal.Say(string.Create(CultureInfo.InvariantCulture,

@@ -41,7 +41,7 @@ public static class EmbedderTrainer
         SavedForm form = new(pooling, task.Normalize, Math.Min(Math.Max(task.QueryMaxLength, task.PassageMaxLength), model.MaxLength), task.QueryInstruction ?? model.FileQueryInstruction ?? "");
         TrainingMemory memory = TrainingMemory.Of(model, task, pooling, Enumerable.Range(0, Math.Min(SampledBatches, batches.PerEpoch)).Select(index => batches.Build(0, index)));
         memory.Require(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
-        using RetrievalWatch? evaluation = RetrievalWatch.Open(model, form, task, options);
+        using RetrievalWatch? evaluation = RetrievalWatch.Open(model, form, EvaluatedTexts(task), options);
         using ContrastiveObjective objective = new(model, task, pooling);
         Trainer<ContrastiveBatch> trainer = new(model, form, options, plan, objective, batches.Build, RunFingerprint.Of("contrastive", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [], SubBatchSize = 0, Pooling = pooling }))
         {
@@ -70,6 +70,14 @@ public static class EmbedderTrainer
         Shuffle = options.Shuffle,
         DropLast = options.DropLast,
         Seed = options.Seed,
+    };
+
+    private static EvaluationTexts EvaluatedTexts(FinetuneOptions task) => new(task.QueryMaxLength, task.PassageMaxLength)
+    {
+        QueryInstruction = task.QueryInstruction,
+        QueryFormat = InstructionFormat.Parse(task.QueryInstructionFormat),
+        PassageInstruction = task.PassageInstruction,
+        PassageFormat = InstructionFormat.Parse(task.PassageInstructionFormat),
     };
 
     private static ModelTokenizer? TokenizerOrNull(TrainableModel model) => model.HasTokenizer ? model.Tokenizer : null;

@@ -9,6 +9,30 @@ using BgeMetal.Tensors;
 
 namespace BgeMetal.Training;
 
+/// <summary>How the texts of an evaluation become tokens.</summary>
+/// <param name="QueryMaxLength">Tokens a query is cut to.</param>
+/// <param name="PassageMaxLength">Tokens a passage is cut to.</param>
+internal sealed record EvaluationTexts(int QueryMaxLength, int PassageMaxLength)
+{
+    /// <summary>Put before each query; null for nothing.</summary>
+    public string? QueryInstruction { get; init; }
+
+    /// <summary>How instruction and query are joined.</summary>
+    public InstructionFormat QueryFormat { get; init; } = InstructionFormat.Plain;
+
+    /// <summary>Put before each passage; null for nothing.</summary>
+    public string? PassageInstruction { get; init; }
+
+    /// <summary>How instruction and passage are joined.</summary>
+    public InstructionFormat PassageFormat { get; init; } = InstructionFormat.Plain;
+
+    /// <summary>A query as the model reads it.</summary>
+    public string Query(string text) => QueryInstruction is null ? text : QueryFormat.Apply(QueryInstruction, text);
+
+    /// <summary>A passage as the model reads it.</summary>
+    public string Passage(string text) => PassageInstruction is null ? text : PassageFormat.Apply(PassageInstruction, text);
+}
+
 /// <summary>
 /// Measures retrieval with the weights in training, without dropout: corpus and queries embedded, searched exactly. The texts are tokenised once. Each
 /// result is a line of eval_log.csv; the model with the best one is saved to best_model.
@@ -30,7 +54,7 @@ internal sealed class RetrievalWatch : ITrainingEvaluation, IDisposable
     private readonly EncoderRunner _runner;
     private EvaluationLog? _log;
 
-    private RetrievalWatch(TrainableModel model, SavedForm form, FinetuneOptions task, TrainingOptions options, EvaluationOptions evaluation)
+    private RetrievalWatch(TrainableModel model, SavedForm form, EvaluationTexts texts, TrainingOptions options, EvaluationOptions evaluation)
     {
         (_model, _form, _options, _evaluation) = (model, form, options, evaluation);
         _cutoffs = [.. s_cutoffs.Append(Cutoff(evaluation.Metric)).Distinct().Order()];
@@ -39,16 +63,15 @@ internal sealed class RetrievalWatch : ITrainingEvaluation, IDisposable
         _data = RetrievalDataset.Load(evaluation.DataDirectory, evaluation.Split);
         if ((long)_data.Corpus.Count * model.Shape.HiddenSize > Array.MaxLength)
             throw new BgeMetalException("cannot evaluate", $"the vectors of {_data.Corpus.Count:N0} passages do not fit: a smaller set will do during training", evaluation.DataDirectory);
-        InstructionFormat queryFormat = InstructionFormat.Parse(task.QueryInstructionFormat), passageFormat = InstructionFormat.Parse(task.PassageInstructionFormat);
-        _queries = Tokenize([.. _data.Queries.Select(query => WithInstruction(queryFormat, task.QueryInstruction, query.Text))], task.QueryMaxLength);
-        _passages = Tokenize([.. _data.Corpus.Select(passage => WithInstruction(passageFormat, task.PassageInstruction, passage.FullText))], task.PassageMaxLength);
+        _queries = Tokenize([.. _data.Queries.Select(query => texts.Query(query.Text))], texts.QueryMaxLength);
+        _passages = Tokenize([.. _data.Corpus.Select(passage => texts.Passage(passage.FullText))], texts.PassageMaxLength);
         _runner = new EncoderRunner(model.Device, model.Positions, ChunkTokens, Forward);
     }
 
     /// <summary>Reads and tokenises the data; null when the options ask for no evaluation.</summary>
     /// <exception cref="BgeMetalException">The data cannot be read, or an option is out of range.</exception>
-    public static RetrievalWatch? Open(TrainableModel model, SavedForm form, FinetuneOptions task, TrainingOptions options) =>
-        options.Evaluation is { } evaluation ? new RetrievalWatch(model, form, task, options, evaluation) : null;
+    public static RetrievalWatch? Open(TrainableModel model, SavedForm form, EvaluationTexts texts, TrainingOptions options) =>
+        options.Evaluation is { } evaluation ? new RetrievalWatch(model, form, texts, options, evaluation) : null;
 
     /// <inheritdoc/>
     public void Begin(long step, double epoch, CancellationToken cancellation)
@@ -79,8 +102,6 @@ internal sealed class RetrievalWatch : ITrainingEvaluation, IDisposable
         for (int i = 0; i < hits.Length; i++) run.Add(_data.Queries[i].Id, hits[i]);
         return RetrievalMetrics.Evaluate(_data.Judgements, run, _cutoffs);
     }
-
-    private static string WithInstruction(InstructionFormat format, string? instruction, string text) => instruction is null ? text : format.Apply(instruction, text);
 
     private static int Cutoff(string metric)
     {

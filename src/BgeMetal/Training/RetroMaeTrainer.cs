@@ -45,9 +45,13 @@ public static class RetroMaeTrainer
         RetroMaeMasker masker = new(WordPieces.Of(tokenizer, model.Config.VocabSize), task.EncoderMaskProbability, task.DecoderMaskProbability, options.Seed);
         StepPlan plan = StepPlan.Create(texts.PerEpoch, options.GradientAccumulationSteps, options.Epochs, options.MaxSteps);
         SavedForm form = new(PoolingMode.Cls, true, model.MaxLength, model.FileQueryInstruction ?? "") { Layout = RetroMaeModel.Layout(model.Config) };
+        using RetrievalWatch? evaluation = RetrievalWatch.Open(model, form, new EvaluationTexts(length, length) { QueryInstruction = model.FileQueryInstruction }, options);
         using RetroMaeObjective objective = new(model, RetroMaeModel.Names(model.Config));
         Trainer<RetroMaeBatch> trainer = new(model, form, options, plan, objective, number => masker.Mask(texts.Build(number)),
-            RunFingerprint.Of("retromae", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [] }));
+            RunFingerprint.Of("retromae", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [] }))
+        {
+            Evaluation = evaluation,
+        };
         TrainingSummary summary = trainer.Run(resume, progress, cancellationToken);
         TrainingOutput.Finish(options, model, form, new { task, options }, ModelFolder);
         return summary;

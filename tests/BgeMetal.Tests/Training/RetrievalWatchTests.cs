@@ -1,4 +1,3 @@
-using BgeMetal.Retrieval;
 using BgeMetal.Tests.Cli;
 using BgeMetal.Training;
 
@@ -65,26 +64,7 @@ public sealed class RetrievalWatchTests(TrainingFolder folder) : IClassFixture<T
 
     private string[][] Lines(string output) => [.. File.ReadAllLines(Path.Combine(folder.Out(output), "eval_log.csv")).Select(line => line.Split(','))];
 
-    private EvaluationOptions Evaluation(int steps)
-    {
-        string root = folder.Out("beir");
-        Directory.CreateDirectory(Path.Combine(root, "qrels"));
-        string[] words = ["cat", "fox", "river", "mat", "hills", "brown"];
-        File.WriteAllLines(Path.Combine(root, "corpus.jsonl"), words.Select((word, i) => $$"""{"_id":"p{{i}}","text":"one {{word}} and the {{words[(i + 1) % 6]}} over two hills"}"""));
-        File.WriteAllLines(Path.Combine(root, "queries.jsonl"), words.Select((word, i) => $$"""{"_id":"q{{i}}","text":"the {{word}} sat"}"""));
-        File.WriteAllLines(Path.Combine(root, "qrels", "test.tsv"), words.Select((_, i) => $"q{i}\tp{i}\t1"));
-        return new EvaluationOptions { DataDirectory = root, Steps = steps };
-    }
+    private EvaluationOptions Evaluation(int steps) => new() { DataDirectory = RetrievalFolder.Write(folder.Out("beir")), Steps = steps };
 
-    /// <summary>nDCG@10 of a saved model, by the public classes.</summary>
-    private double Measure(string model)
-    {
-        RetrievalDataset data = RetrievalDataset.Load(folder.Out("beir"));
-        using Embedder embedder = Embedder.Load(model);
-        using FlatIndex index = FlatIndex.FromVectors(embedder.EmbedPassages([.. data.Corpus.Select(passage => passage.FullText)]).SelectMany(vector => vector).ToArray(),
-            embedder.Dimensions, [.. data.Corpus.Select(passage => passage.Id)]);
-        RetrievalRun run = new();
-        foreach (RetrievalQuery query in data.Queries) run.Add(query.Id, index.Search(embedder.EmbedQueries([query.Text])[0], 10));
-        return RetrievalMetrics.Evaluate(data.Judgements, run, [10])["ndcg@10"];
-    }
+    private double Measure(string model) => RetrievalFolder.Measure(model, Evaluation(0).DataDirectory);
 }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using BgeMetal.Checkpoints;
 using BgeMetal.Nn;
 using BgeMetal.Retrieval;
@@ -66,6 +67,21 @@ public sealed class RetroMaeTrainerTests(TinyModel model) : IClassFixture<TinyMo
             return File.ReadAllBytes(Path.Combine(output, RetroMaeTrainer.ModelFolder, "model.safetensors"));
         })];
         Assert.Equal(weights[0], weights[1]);
+    }
+
+    [Fact]
+    public void Retrieval_is_measured_while_it_pre_trains_and_the_best_model_is_kept()
+    {
+        string output = Path.Combine(model.Root, "watched"), blind = Path.Combine(model.Root, "blind"), data = RetrievalFolder.Write(Path.Combine(model.Root, "beir"));
+        CliRun.Succeeds("pretrain", "--model", model.Directory, "--train-data", Data(), "--output-dir", output, "--max-steps", "5", "--eval-data", data, "--eval-steps", "2");
+        string[][] lines = [.. File.ReadAllLines(Path.Combine(output, "eval_log.csv")).Skip(1).Select(line => line.Split(','))];
+        Assert.Equal(["0", "2", "4", "5"], lines.Select(line => line[0]));
+        double[] measured = [.. lines.Select(line => double.Parse(line[5], CultureInfo.InvariantCulture))];
+        Assert.Equal(measured.Max(), RetrievalFolder.Measure(Path.Combine(output, "best_model"), data), 1e-6);
+        Assert.Equal(measured[^1], RetrievalFolder.Measure(Path.Combine(output, RetroMaeTrainer.ModelFolder), data), 1e-6);
+        Assert.True(File.Exists(Path.Combine(output, "best_model", RetroMaeModel.DecoderFile)));
+        RetroMaeTrainer.Run(model.Directory, new PretrainOptions { TrainData = [Data()] }, new TrainingOptions { OutputDirectory = blind, MaxSteps = 5 });
+        Assert.Equal(File.ReadAllBytes(Path.Combine(blind, RetroMaeTrainer.ModelFolder, "model.safetensors")), File.ReadAllBytes(Path.Combine(output, RetroMaeTrainer.ModelFolder, "model.safetensors")));
     }
 
     [Fact]
