@@ -6,7 +6,7 @@ using BgeMetal.Training;
 
 namespace BgeMetal.Cli.Commands;
 
-/// <summary><c>pretrain</c>: RetroMAE on <c>{"text"}</c> rows.</summary>
+/// <summary><c>pretrain</c>: RetroMAE or DupMAE on <c>{"text"}</c> rows.</summary>
 internal static class PretrainCommand
 {
     public static Command Create(Terminal terminal)
@@ -19,11 +19,13 @@ internal static class PretrainCommand
         CliOption<int> length = Opt.Int("--max-seq-length", "Tokens a text is cut to", 512, 3, 1 << 20, "max-length");
         CliOption<double> encoder = Opt.Number("--encoder-mlm-probability", "Share of the tokens that the encoder guesses", 0.3, 0, 1);
         CliOption<double> decoder = Opt.Number("--decoder-mlm-probability", "Share of the tokens that each position of the decoder does not see", 0.5, 0, 1);
+        CliOption<string> objective = Opt.Choice("--objective", "retromae, or dupmae: the other tokens' vectors have to show the text's words too", "retromae", ["retromae", "dupmae"], "pretrain-method");
+        CliOption<double> bagOfWords = Opt.Number("--bow-loss-weight", "What DupMAE's bag-of-words loss counts", 0.1, 0, 1e6);
         data.Required = true;
-        Command command = new("pretrain", "RetroMAE pre-training on {\"text\"} rows; the model is saved in OUTPUT/encoder_model");
+        Command command = new("pretrain", "RetroMAE or DupMAE pre-training on {\"text\"} rows; the model is saved in OUTPUT/encoder_model");
         command.Aliases.Add("retromae_pretrain");
         model.AddTo(command);
-        foreach (Option option in (Option[])[data, skip, length, encoder, decoder]) command.Add(option);
+        foreach (Option option in (Option[])[data, skip, length, encoder, decoder, objective, bagOfWords]) command.Add(option);
         evaluation.AddTo(command);
         trainer.AddTo(command);
         command.SetAction(parsed =>
@@ -35,6 +37,8 @@ internal static class PretrainCommand
                 MaxSequenceLength = parsed.GetValue(length),
                 EncoderMaskProbability = parsed.GetValue(encoder),
                 DecoderMaskProbability = parsed.GetValue(decoder),
+                Objective = parsed.GetValue(objective) == "dupmae" ? PretrainObjective.DupMae : PretrainObjective.RetroMae,
+                BagOfWordsWeight = parsed.GetValue(bagOfWords),
             };
             TrainingOptions training = trainer.Read(parsed, terminal) with { Evaluation = evaluation.Read(parsed) };
             string directory = model.Resolve(parsed, terminal);

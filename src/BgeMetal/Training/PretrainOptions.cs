@@ -1,5 +1,15 @@
 namespace BgeMetal.Training;
 
+/// <summary>What pre-training minimises.</summary>
+public enum PretrainObjective
+{
+    /// <summary>Masked words, and the text decoded from its CLS vector (Xiao et al. 2022, arXiv:2205.12035).</summary>
+    RetroMae,
+
+    /// <summary>The same, and the text's words found in the vectors of its other tokens (Xiao et al. 2022, arXiv:2211.08769).</summary>
+    DupMae,
+}
+
 /// <summary>RetroMAE pre-training; names and defaults are FlagEmbedding's.</summary>
 public sealed record PretrainOptions
 {
@@ -17,4 +27,10 @@ public sealed record PretrainOptions
 
     /// <summary>Share of a text's tokens that each position of the decoder does not see.</summary>
     public double DecoderMaskProbability { get; init; } = 0.5;
+
+    /// <summary>What is minimised.</summary>
+    public PretrainObjective Objective { get; init; }
+
+    /// <summary>DupMAE: what the bag-of-words loss counts beside the other two.</summary>
+    public double BagOfWordsWeight { get; init; } = 0.1;
 }

@@ -6,7 +6,7 @@ using BgeMetal.Training.Objectives;
 
 namespace BgeMetal.Training;
 
-/// <summary>RetroMAE pre-training of an embedding model on plain texts (Xiao et al. 2022, arXiv:2205.12035).</summary>
+/// <summary>RetroMAE pre-training of an embedding model on plain texts (Xiao et al. 2022, arXiv:2205.12035), and DupMAE (arXiv:2211.08769).</summary>
 public static class RetroMaeTrainer
 {
     /// <summary>The folder of the output directory that the model is saved in.</summary>
@@ -46,9 +46,9 @@ public static class RetroMaeTrainer
         StepPlan plan = StepPlan.Create(texts.PerEpoch, options.GradientAccumulationSteps, options.Epochs, options.MaxSteps);
         SavedForm form = new(PoolingMode.Cls, true, model.MaxLength, model.FileQueryInstruction ?? "") { Layout = RetroMaeModel.Layout(model.Config) };
         using RetrievalWatch? evaluation = RetrievalWatch.Open(model, form, new EvaluationTexts(length, length) { QueryInstruction = model.FileQueryInstruction }, options);
-        using RetroMaeObjective objective = new(model, RetroMaeModel.Names(model.Config));
+        using RetroMaeObjective objective = new(model, RetroMaeModel.Names(model.Config), task.Objective == PretrainObjective.DupMae ? (float)task.BagOfWordsWeight : 0);
         Trainer<RetroMaeBatch> trainer = new(model, form, options, plan, objective, number => masker.Mask(texts.Build(number)),
-            RunFingerprint.Of("retromae", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [] }))
+            RunFingerprint.Of(task.Objective == PretrainObjective.DupMae ? "dupmae" : "retromae", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [] }))
         {
             Evaluation = evaluation,
         };
@@ -63,6 +63,8 @@ public static class RetroMaeTrainer
             throw new BgeMetalException("option --max-seq-length", $"{task.MaxSequenceLength} is out of range, expected at least 3");
         Probability("--encoder-mlm-probability", task.EncoderMaskProbability);
         Probability("--decoder-mlm-probability", task.DecoderMaskProbability);
+        if (!(task.BagOfWordsWeight >= 0 && double.IsFinite(task.BagOfWordsWeight)))
+            throw new BgeMetalException("option --bow-loss-weight", $"{task.BagOfWordsWeight} is out of range, expected at least 0");
         TrainingOutput.Prepare(options);
     }
 

@@ -1,7 +1,6 @@
 using BgeMetal.Data;
 using BgeMetal.Data.Training;
 using BgeMetal.Retrieval;
-using BgeMetal.Tensors;
 using BgeMetal.Tests.Models;
 using BgeMetal.Training;
 using BgeMetal.Training.Objectives;
@@ -28,9 +27,9 @@ public sealed class RetroMaeRowsTests(TinyModel model) : IClassFixture<TinyModel
     [Fact]
     public void Loss_and_gradients_are_those_of_computing_every_row()
     {
-        using TrainableModel trained = RetroMaeModel.Load(WithoutDropout(), new ComputeOptions { Threads = 1 }, 1, null);
+        using TrainableModel trained = RetroMaeModel.Load(RetroMaeBatches.WithoutDropout(model), new ComputeOptions { Threads = 1 }, 1, null);
         using RetroMaeObjective objective = new(trained, RetroMaeModel.Names(trained.Config));
-        RetroMaeBatch batch = Masked(trained);
+        RetroMaeBatch batch = RetroMaeBatches.Masked(trained, s_texts);
         (double loss, Dictionary<string, float[]> gradients) = Step(trained, objective, batch);
         (double lossOfAll, Dictionary<string, float[]> gradientsOfAll) = Step(trained, objective, EveryRow(batch));
         Assert.Equal(BitConverter.DoubleToInt64Bits(lossOfAll), BitConverter.DoubleToInt64Bits(loss));
@@ -48,10 +47,8 @@ public sealed class RetroMaeRowsTests(TinyModel model) : IClassFixture<TinyModel
     {
         trained.Parameters.ZeroGradients();
         double loss = objective.Backpropagate(batch, 1, 1);
-        return (loss, trained.Parameters.All.ToDictionary(entry => entry.Spec.Name, entry => Values(trained.Parameters.GradientOf(entry.Master))));
+        return (loss, trained.Parameters.All.ToDictionary(entry => entry.Spec.Name, entry => RetroMaeBatches.Values(trained.Parameters.GradientOf(entry.Master))));
     }
-
-    private static float[] Values(Tensor tensor) => [.. Enumerable.Range(0, tensor.Rows).SelectMany(row => tensor.RowSpan(row).ToArray())];
 
     /// <summary>The same batch with a row for every position; those without a label are ignored by the loss.</summary>
     private static RetroMaeBatch EveryRow(RetroMaeBatch batch) => new()
@@ -74,29 +71,5 @@ public sealed class RetroMaeRowsTests(TinyModel model) : IClassFixture<TinyModel
         Array.Fill(spread, NoLabel);
         foreach ((int row, int label) in rows.Zip(labels)) spread[row] = label;
         return spread;
-    }
-
-    private static RetroMaeBatch Masked(TrainableModel trained)
-    {
-        TokenSequence[] texts = [.. s_texts.Select(text => new TokenSequence(trained.Tokenizer.Encode(text).InputIds))];
-        return new RetroMaeMasker(WordPieces.Of(trained.Tokenizer, trained.Config.VocabSize), 0.3, 0.5, 7).Mask(new TextBatch
-        {
-            Epoch = 0,
-            Index = 0,
-            Texts = texts,
-            Rows = Enumerable.Range(0, texts.Length).ToArray(),
-            Places = [.. texts.Select((_, i) => new RowPlace("test", i + 1))],
-            Tokens = texts.Sum(text => text.Length),
-        });
-    }
-
-    private string WithoutDropout()
-    {
-        string copy = Path.Combine(model.Root, "without-dropout");
-        Directory.CreateDirectory(copy);
-        foreach (string file in Directory.GetFiles(model.Directory).Where(file => Path.GetFileName(file) != "modules.json")) File.Copy(file, Path.Combine(copy, Path.GetFileName(file)), overwrite: true);
-        string config = Path.Combine(copy, "config.json");
-        File.WriteAllText(config, File.ReadAllText(config).Replace("_dropout_prob\": 0.1", "_dropout_prob\": 0.0", StringComparison.Ordinal));
-        return copy;
     }
 }

@@ -107,6 +107,8 @@ public sealed class RetroMaeTrainerTests(TinyModel model) : IClassFixture<TinyMo
     [InlineData("--encoder-mlm-probability", "1.5")]
     [InlineData("--decoder-mlm-probability", "-0.1")]
     [InlineData("--max-seq-length", "2")]
+    [InlineData("--objective", "mae")]
+    [InlineData("--bow-loss-weight", "-1")]
     public void An_option_out_of_range_is_named(string option, string value) =>
         Assert.Contains(option, CliRun.Of("pretrain", "--model", model.Directory, "--train-data", Data(), "--output-dir", Path.Combine(model.Root, "never"), option, value).Error, StringComparison.Ordinal);
 
