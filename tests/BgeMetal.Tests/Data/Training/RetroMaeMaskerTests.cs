@@ -72,6 +72,43 @@ public sealed class RetroMaeMaskerTests
     }
 
     [Fact]
+    public void Over_100_000_sampled_texts_every_rule_holds_and_every_word_has_the_same_chance()
+    {
+        const int Texts = 100_000;
+        Random random = new(5);
+        List<(int Start, int Length)> words = [];
+        double[] surplus = new double[3];
+        long labels = 0, hidden = 0, kept = 0, compared = 0;
+        for (int row = 0; row < Texts; row++)
+        {
+            int[] text = [Cls, .. Enumerable.Range(0, random.Next(1, 60)).Select(_ => random.Next(20) == 0 ? Unk : random.Next(First, VocabularySize)), Sep];
+            RetroMaeBatch batch = Draw(text, row);
+            HashSet<int> chosen = [.. batch.EncoderRows];
+            s_pieces.Split(text, words);
+            int limit = RetroMaeMasker.Predictions(text.Length, 0.3);
+            Assert.DoesNotContain(batch.EncoderRows, place => text[place] is Cls or Sep or Unk);
+            foreach ((int start, int length) in words)
+                Assert.True(Enumerable.Range(start, length).Where(i => text[i] != Unk).Select(chosen.Contains).Distinct().Count() <= 1, "half a word was chosen");
+            if (!text.Contains(Unk)) Assert.All(words.Where(word => !chosen.Contains(word.Start)), word => Assert.True(chosen.Count + word.Length > limit, "a word that fits was left out"));
+            Assert.True(chosen.Count <= limit);
+            for (int i = 0; i < text.Length; i++)
+            {
+                Assert.False(Sees(batch, i, i));
+                Assert.True((i == 0 || Sees(batch, i, 0)) && (i == text.Length - 1 || Sees(batch, i, text.Length - 1)));
+            }
+            foreach (int place in chosen) (labels, hidden, kept) = Count(batch.Masked[0].Ids.Span[place], text[place], labels, hidden, kept);
+            (int Start, int Length)[] single = [.. words.Where(word => word.Length == 1 && text[word.Start] != Unk)];
+            if (single.Length < 3) continue;
+            compared++;
+            double share = (double)single.Count(word => chosen.Contains(word.Start)) / single.Length;
+            for (int i = 0; i < 3; i++) surplus[i] += (chosen.Contains(single[i * (single.Length - 1) / 2].Start) ? 1 : 0) - share;
+        }
+        Assert.All(surplus, sum => Assert.Equal(0, sum / compared, 0.008));
+        Assert.Equal(0.8 + (0.1 / VocabularySize), (double)hidden / labels, 2e-3);
+        Assert.Equal(0.1 + (0.1 / VocabularySize), (double)kept / labels, 2e-3);
+    }
+
+    [Fact]
     public void The_shares_of_single_piece_words_meet_the_measured_reference()
     {
         string path = SharedFolder.FixtureOrSkip("masking", "expected.json");
@@ -152,6 +189,9 @@ public sealed class RetroMaeMaskerTests
         WordPieces.Of(tokenizer, 8).Split([1, 2, 3, 4, 2, 2, 5], words);
         Assert.Equal([(0, 2), (2, 1), (3, 1), (4, 2), (6, 1)], words);
     }
+
+    private static (long Labels, long Hidden, long Kept) Count(int masked, int original, long labels, long hidden, long kept) =>
+        (labels + 1, hidden + (masked == Mask ? 1 : 0), kept + (masked == original ? 1 : 0));
 
     private static bool IsPiece(int id) => id % 3 == 1;
 
