@@ -10,6 +10,7 @@ RootCommand root = new("Speed of BgeMetal against its peers. Anything else than 
     TopKCommand.Create(),
     TrainStepCommand.Create(),
     GradientCacheCommand.Create(),
+    PretrainStepCommand.Create(),
     StartUpCommand.Create(),
     StartUpCommand.CreatePeer(),
 };

@@ -31,6 +31,28 @@ internal sealed record EndToEndRow
     [Name("peak_bytes")] public required long? PeakBytes { get; init; }
 }
 
+/// <summary>One line of benchmarks/results/pretrain_step.csv. The peak is how far resident memory rose while the model was loaded and trained; activations are the arena's.</summary>
+internal sealed record PretrainStepRow
+{
+    [Name("date")] public required string Date { get; init; }
+    [Name("commit")] public required string Commit { get; init; }
+    [Name("cpu")] public required string Cpu { get; init; }
+    [Name("threads")] public required int Threads { get; init; }
+    [Name("model")] public required string Model { get; init; }
+    [Name("form")] public required string Form { get; init; }
+    [Name("texts")] public required int Texts { get; init; }
+    [Name("tokens")] public required long Tokens { get; init; }
+    [Name("steps")] public required int Steps { get; init; }
+    [Name("ms_min")] public required double MsMin { get; init; }
+    [Name("ms_p50")] public required double MsP50 { get; init; }
+    [Name("cpu_ms_min")] public required double CpuMsMin { get; init; }
+    [Name("tokens_per_second")] public required double TokensPerSecond { get; init; }
+    [Name("parameter_bytes")] public required long ParameterBytes { get; init; }
+    [Name("activation_bytes")] public required long ActivationBytes { get; init; }
+    [Name("peak_bytes")] public required long? PeakBytes { get; init; }
+    [Name("loss")] public required double Loss { get; init; }
+}
+
 /// <summary>Appends rows to a result file; old rows are never changed.</summary>
 internal static class ResultFile
 {
