@@ -55,6 +55,9 @@ public sealed class Embedder : IEmbeddingGenerator<string, Embedding<float>>
     /// <summary>Whether vectors have unit length.</summary>
     public bool Normalize { get; }
 
+    /// <summary>What the English BGE models v1 and v1.5 were trained to have before queries.</summary>
+    public const string BgeEnglishInstruction = QueryInstructions.English;
+
     /// <summary>What <see cref="EmbedQueries"/> puts before each query; empty for none.</summary>
     public string QueryInstruction { get; }
 

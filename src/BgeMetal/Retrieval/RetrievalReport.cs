@@ -95,4 +95,52 @@ public sealed class RetrievalReport
 
         file.Commit();
     }
+
+    /// <summary>Reads what <see cref="WriteCsv"/> wrote. The counts of queries left out or without results are not in the file; the latter is counted again.</summary>
+    /// <exception cref="BgeMetalException">The file cannot be read, its header is not of that form, or a line is bad (with its number).</exception>
+    public static RetrievalReport ReadCsv(string path)
+    {
+        const string Failure = "cannot read the queries' measures";
+        if (!File.Exists(path)) throw new BgeMetalException(Failure, "there is no such file", path);
+        try
+        {
+            using StreamReader text = new(path, Encoding.UTF8);
+            using CsvParser rows = new(text, new CsvHelper.Configuration.CsvConfiguration(CultureInfo.InvariantCulture));
+            if (!rows.Read() || rows.Record is not ["query_id", "relevant", "retrieved", _, ..] header)
+                throw new BgeMetalException(Failure, "the header query_id,relevant,retrieved and at least one measure was expected", path, 1);
+            if (header.GroupBy(name => name, StringComparer.Ordinal).FirstOrDefault(names => names.Count() > 1) is { } twice)
+                throw new BgeMetalException(Failure, $"the column {twice.Key} is there twice", path, 1);
+            List<QueryReport> queries = [];
+            HashSet<string> seen = new(StringComparer.Ordinal);
+            while (rows.Read()) queries.Add(Query(rows.Record!, header, seen, why => new BgeMetalException(Failure, why, path, rows.RawRow)));
+            if (queries.Count == 0) throw new BgeMetalException(Failure, "it has no query", path);
+            return new RetrievalReport(header[3..], queries, 0, queries.Count(query => query.Retrieved == 0));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or CsvHelperException)
+        {
+            throw new BgeMetalException(Failure, e.Message.Split('\n')[0].TrimEnd('\r'), path, innerException: e);
+        }
+    }
+
+    /// <summary>The values of a measure by query.</summary>
+    /// <exception cref="KeyNotFoundException">There is no such measure.</exception>
+    public Dictionary<string, double> ByQuery(string metric)
+    {
+        int at = MetricNames.ToList().IndexOf(metric);
+        if (at < 0) throw new KeyNotFoundException($"there is no measure \"{metric}\"");
+        return Queries.ToDictionary(query => query.QueryId, query => query.Values[at], StringComparer.Ordinal);
+    }
+
+    private static QueryReport Query(string[] fields, string[] header, HashSet<string> seen, Func<string, BgeMetalException> error)
+    {
+        if (fields.Length != header.Length) throw error($"{header.Length} fields were expected, found {fields.Length}");
+        if (!seen.Add(fields[0])) throw error($"query \"{fields[0]}\" is there twice");
+        double[] values = new double[fields.Length - 3];
+        for (int i = 0; i < values.Length; i++)
+            if (!double.TryParse(fields[i + 3], NumberStyles.Float, CultureInfo.InvariantCulture, out values[i]) || !double.IsFinite(values[i]))
+                throw error($"{header[i + 3]} must be a number, found \"{fields[i + 3]}\"");
+        if (int.TryParse(fields[1], NumberStyles.None, CultureInfo.InvariantCulture, out int relevant) && int.TryParse(fields[2], NumberStyles.None, CultureInfo.InvariantCulture, out int retrieved))
+            return new QueryReport(fields[0], relevant, retrieved, values);
+        throw error($"relevant and retrieved must be whole numbers, found \"{fields[1]}\" and \"{fields[2]}\"");
+    }
 }
