@@ -21,6 +21,9 @@ internal static class ExactGemm
     [CudaKernel("Linear", KernelDirection.Backward, 256, typeof(Tn), typeof(WeightGradientOutput), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     [CudaKernel("Linear", KernelDirection.Backward, 256, typeof(Tn), typeof(Partial), Elements = ElementTypes.Single, SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     [CudaKernel("LinearCrossEntropy", KernelDirection.Backward, 256, typeof(Nn), typeof(SummedGradientOutput<>), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
+    [CudaKernel("InfoNce", KernelDirection.Backward, 256, typeof(Nt), typeof(ContrastiveWeights<>), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
+    [CudaKernel("InfoNce", KernelDirection.Backward, 256, typeof(Nn), typeof(WeightGradientOutput), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
+    [CudaKernel("InfoNce", KernelDirection.Backward, 256, typeof(Tn), typeof(ScaledOutput<>), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     public static void Multiply<T, TForm, TEpilogue>(GemmArguments<TEpilogue> arguments)
         where T : unmanaged, IElement where TForm : struct, IForm where TEpilogue : unmanaged, IEpilogue
     {
@@ -72,8 +75,12 @@ internal static class ExactGemm
         FetchOperand<T>(stage + TileExact.OperandBytes, arguments.B, arguments.StrideB, TForm.BkContiguous, column0, arguments.N, depth0, depth);
     }
 
+    /// <summary>
+    /// Copies one operand's stage: depths <paramref name="depth0"/> to + 7, rows or columns <paramref name="start"/> to + 127; zero from
+    /// <paramref name="depth"/> and <paramref name="limit"/> on.
+    /// </summary>
     // Threads run along the contiguous dimension: 8 depths x 32 rows at a time, or 128 rows x 2 depths.
-    private static void FetchOperand<T>(int target, long address, int stride, bool depthContiguous, int start, int limit, int depth0, int depth)
+    public static void FetchOperand<T>(int target, long address, int stride, bool depthContiguous, int start, int limit, int depth0, int depth)
         where T : unmanaged, IElement
     {
         for (int i = 0; i < 4; i++)

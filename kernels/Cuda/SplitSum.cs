@@ -27,6 +27,7 @@ internal static class SplitSum
     [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(GeluGradientOutput<>))]
     [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(WeightGradientOutput), Elements = ElementTypes.Single)]
     [CudaKernel("LinearCrossEntropy", KernelDirection.Backward, 128, typeof(SummedGradientOutput<>))]
+    [CudaKernel("InfoNce", KernelDirection.Backward, 128, typeof(ScaledOutput<>))]
     public static void Finish<T, TEpilogue>(SplitSumArguments<TEpilogue> arguments) where T : unmanaged, IElement where TEpilogue : unmanaged, IEpilogue
     {
         int row = Grid.IdxY * 4 + (Group.IdxX >> 5), column = (Grid.IdxX * 32 + (Group.IdxX & 31)) * 8;

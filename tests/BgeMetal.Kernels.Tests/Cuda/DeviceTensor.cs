@@ -62,15 +62,15 @@ internal sealed class DeviceTensor<T> : IDisposable where T : unmanaged, IElemen
                 Assert.True(float.IsNaN(T.FromBits(bits[(r * Stride) + c])), $"row {r}, column {c} lies outside the matrix and was written");
     }
 
-    /// <summary>Fails unless every value is within the rounding of the element type, plus a floor for binary32 sums, of the expected one.</summary>
-    public void AssertNear(double[] expected, double floor = 4e-6, string? what = null)
+    /// <summary>Fails unless every value is within the rounding of the element type, plus a floor for binary32 sums (relative to the largest value, and absolute), of the expected one.</summary>
+    public void AssertNear(double[] expected, double floor = 4e-6, string? what = null, double least = 0)
     {
         float[] actual = ToArray();
         double relative = T.DType switch { DType.BFloat16 => 1 / 256.0, DType.Float16 => 1 / 2048.0, _ => 0 };
         double scale = expected.Max(Math.Abs);
         for (int i = 0; i < actual.Length; i++)
         {
-            double allowed = (1.02 * relative * Math.Abs(expected[i])) + (floor * scale) + (relative * 1e-4);
+            double allowed = (1.02 * relative * Math.Abs(expected[i])) + (floor * scale) + (relative * 1e-4) + least;
             Assert.True(Math.Abs(actual[i] - expected[i]) <= allowed,
                 $"{what} [{i / Columns}, {i % Columns}]: {actual[i]:g9}, expected {expected[i]:g9} within {allowed:g3}");
         }
