@@ -46,11 +46,10 @@ internal static class DropoutKernels
     {
         int row = Grid.IdxY * 4 + (Group.IdxX >> 5), column = (Grid.IdxX * 32 + (Group.IdxX & 31)) * 8, columns = arguments.Columns;
         if (row >= arguments.Rows | column >= columns) return;
-        long element = (long)row * columns + column;
         if (arguments.Vectorized != 0)
-            arguments.Y.Store8(row, column, arguments.X.Load8(row, column) * arguments.Mask.Factors8(element));
+            arguments.Y.Store8(row, column, arguments.X.Load8(row, column) * arguments.Mask.Factors8(row, column));
         else
             for (int c = 0; c < Math.Min(8, columns - column); c++)
-                arguments.Y.Store(row, column + c, arguments.X.Load(row, column + c) * arguments.Mask.Factor(element + c));
+                arguments.Y.Store(row, column + c, arguments.X.Load(row, column + c) * arguments.Mask.Factor(row, column + c));
     }
 }

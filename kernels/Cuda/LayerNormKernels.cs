@@ -64,7 +64,7 @@ internal static class LayerNormKernels
         int row = Grid.IdxX * 4 + (Group.IdxX >> 5), columns = arguments.Columns;
         if (row >= arguments.Rows) return;
         RowPart x = RowPart.Load(arguments.X.Start, row * arguments.X.Stride, columns);
-        if (TDropout.IsOn) x = x.Dropped(arguments.Mask, (long)row * columns, columns);
+        if (TDropout.IsOn) x = x.Dropped(arguments.Mask, row, columns);
         if (!arguments.Residual.IsNull) x += RowPart.Load(arguments.Residual.Start, row * arguments.Residual.Stride, columns);
         if (!arguments.Sum.IsNull) x.Store(arguments.Sum.Start, row * arguments.Sum.Stride, columns);
         float mean = x.Sum() * arguments.InverseColumns;
@@ -116,7 +116,7 @@ internal static class LayerNormKernels
             float first = scaled.Sum() * arguments.InverseColumns, second = scaled.Dot(normal) * arguments.InverseColumns;
             RowPart dx = (scaled.Minus(first, columns) - normal * second) * rstd;
             if (TDropout.IsOn)
-                dx.Dropped(arguments.Mask, (long)row * columns, columns).Store(arguments.DroppedDx.Start, row * arguments.DroppedDx.Stride, columns);
+                dx.Dropped(arguments.Mask, row, columns).Store(arguments.DroppedDx.Start, row * arguments.DroppedDx.Stride, columns);
             if (arguments.Accumulate != 0) dx += RowPart.Load(arguments.Dx.Start, row * arguments.Dx.Stride, columns);
             dx.Store(arguments.Dx.Start, row * arguments.Dx.Stride, columns);
         }
@@ -155,7 +155,7 @@ internal static class LayerNormKernels
         {
             float normal = (arguments.X.Load(row, c) - mean) * rstd;
             float dx = (arguments.Dy.Load(row, c) * arguments.Gamma.Load(c) - first - normal * second) * rstd;
-            if (TDropout.IsOn) arguments.DroppedDx.Store(row, c, dx * arguments.Mask.Factor((long)row * columns + c));
+            if (TDropout.IsOn) arguments.DroppedDx.Store(row, c, dx * arguments.Mask.Factor(row, c));
             arguments.Dx.Store(row, c, arguments.Accumulate != 0 ? dx + arguments.Dx.Load(row, c) : dx);
         }
     }
@@ -180,7 +180,7 @@ internal static class LayerNormKernels
     private static float Value<T, TDropout>(LayerNormArguments<T> arguments, int row, int column) where T : unmanaged, IElement where TDropout : struct, ISwitch
     {
         float value = arguments.X.Load(row, column);
-        if (TDropout.IsOn) value *= arguments.Mask.Factor((long)row * arguments.Columns + column);
+        if (TDropout.IsOn) value *= arguments.Mask.Factor(row, column);
         return arguments.Residual.IsNull ? value : value + arguments.Residual.Load(row, column);
     }
 

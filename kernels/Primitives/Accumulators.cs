@@ -7,12 +7,18 @@ using IrValue = ILGPU.IR.Value;
 
 namespace BgeMetal.Kernels.Primitives;
 
-/// <summary>A struct of nothing but binary32 fields that stay in registers; fields are reached by intrinsics only.</summary>
-internal interface IAccumulator;
+/// <summary>A struct of nothing but 32-bit fields that stay in registers; fields are reached by intrinsics only.</summary>
+internal interface IAccumulator
+{
+    /// <summary>The number of fields.</summary>
+    static abstract int Length { get; }
+}
 
 /// <summary>The accumulators of one lane: 16 registers.</summary>
 internal struct Accumulator16 : IAccumulator
 {
+    public static int Length => 16;
+
 #pragma warning disable CS1591
     public float F0, F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12, F13, F14, F15;
 #pragma warning restore CS1591
@@ -21,6 +27,8 @@ internal struct Accumulator16 : IAccumulator
 /// <summary>The accumulators of one lane: 32 registers.</summary>
 internal struct Accumulator32 : IAccumulator
 {
+    public static int Length => 32;
+
 #pragma warning disable CS1591
     public float F0, F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12, F13, F14, F15;
     public float F16, F17, F18, F19, F20, F21, F22, F23, F24, F25, F26, F27, F28, F29, F30, F31;
@@ -30,6 +38,8 @@ internal struct Accumulator32 : IAccumulator
 /// <summary>The accumulators of one lane: 64 registers.</summary>
 internal struct Accumulator64 : IAccumulator
 {
+    public static int Length => 64;
+
 #pragma warning disable CS1591
     public float F0, F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12, F13, F14, F15;
     public float F16, F17, F18, F19, F20, F21, F22, F23, F24, F25, F26, F27, F28, F29, F30, F31;
@@ -41,6 +51,8 @@ internal struct Accumulator64 : IAccumulator
 /// <summary>The accumulators of one lane: 128 registers.</summary>
 internal struct Accumulator128 : IAccumulator
 {
+    public static int Length => 128;
+
 #pragma warning disable CS1591
     public float F0, F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12, F13, F14, F15;
     public float F16, F17, F18, F19, F20, F21, F22, F23, F24, F25, F26, F27, F28, F29, F30, F31;
@@ -63,6 +75,10 @@ internal static class Accumulators
     /// <summary>The fields of an accumulator on the host.</summary>
     public static unsafe Span<float> Fields<TAcc>(ref TAcc accumulator) where TAcc : unmanaged, IAccumulator =>
         MemoryMarshal.CreateSpan(ref Unsafe.As<TAcc, float>(ref accumulator), sizeof(TAcc) / sizeof(float));
+
+    /// <summary>The same fields as integers.</summary>
+    public static unsafe Span<int> Words<TAcc>(ref TAcc accumulator) where TAcc : unmanaged, IAccumulator =>
+        MemoryMarshal.CreateSpan(ref Unsafe.As<TAcc, int>(ref accumulator), sizeof(TAcc) / sizeof(int));
 
     private static class Ptx
     {

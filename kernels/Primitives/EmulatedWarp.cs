@@ -11,7 +11,7 @@ namespace BgeMetal.Kernels.Primitives;
 /// </summary>
 internal sealed class EmulatedWarp
 {
-    private const int Slots = 8;
+    private const int Slots = 65;
     private static readonly ConditionalWeakTable<object, EmulatedWarp> s_warps = [];
     private static readonly Func<object> s_context = typeof(CPUAccelerator).Assembly
         .GetType("ILGPU.Runtime.CPU.CPURuntimeWarpContext", throwOnError: true)!
@@ -48,6 +48,17 @@ internal sealed class EmulatedWarp
         long[] mail = _mail[_turn[lane]++ & 1];
         mail[lane] = first;
         mail[32 + lane] = second;
+        Warp.Barrier();
+        return mail;
+    }
+
+    /// <summary>The same for many values: value i of lane l at [i * 32 + l], and after them <paramref name="last"/>.</summary>
+    public ReadOnlySpan<long> Exchange(ReadOnlySpan<int> values, int last)
+    {
+        int lane = Warp.LaneIdx;
+        long[] mail = _mail[_turn[lane]++ & 1];
+        for (int i = 0; i < values.Length; i++) mail[i * 32 + lane] = values[i];
+        mail[values.Length * 32 + lane] = last;
         Warp.Barrier();
         return mail;
     }

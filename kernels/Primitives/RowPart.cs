@@ -73,15 +73,15 @@ internal struct RowPart
         };
     }
 
-    /// <summary>The row times the mask's factors; <paramref name="offset"/> is the row's first element, a multiple of 8.</summary>
-    public readonly RowPart Dropped(DropoutMask mask, long offset, int columns)
+    /// <summary>The row times the factors of the mask's row.</summary>
+    public readonly RowPart Dropped(DropoutMask mask, int maskRow, int columns)
     {
         int column = (Group.IdxX & 31) << 3;
         RowPart row = this;
-        if (column < columns) row._a *= mask.Factors8(offset + column);
-        if (column + 256 < columns) row._b *= mask.Factors8(offset + column + 256);
-        if (column + 512 < columns) row._c *= mask.Factors8(offset + column + 512);
-        if (column + 768 < columns) row._d *= mask.Factors8(offset + column + 768);
+        if (column < columns) row._a *= mask.Factors8(maskRow, column);
+        if (column + 256 < columns) row._b *= mask.Factors8(maskRow, column + 256);
+        if (column + 512 < columns) row._c *= mask.Factors8(maskRow, column + 512);
+        if (column + 768 < columns) row._d *= mask.Factors8(maskRow, column + 768);
         return row;
     }
 

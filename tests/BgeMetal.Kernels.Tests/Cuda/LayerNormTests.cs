@@ -1,6 +1,7 @@
 using BgeMetal.Kernels.Cuda;
 using BgeMetal.Kernels.Primitives;
 using BgeMetal.Kernels.Runtime;
+using BgeMetal.Kernels.Tests.Cpu;
 using BgeMetal.Testing;
 using BgeMetal.Testing.Reference;
 
@@ -43,14 +44,14 @@ public abstract class LayerNormTests(KernelDevice device)
         RandomData data = new(hidden);
         using DeviceMemory seed = device.Allocate(8);
         device.Upload<int>([12345, -7], new(seed.Address));
-        DropoutMask mask = new(0.3f, new(seed.Address), stream: 3);
+        DropoutMask mask = new(0.3f, new(seed.Address), stream: 3, firstRow: 40);
         using DeviceTensor<FP32> x = Tensor<FP32>(data.Uniform(rows * hidden, 2), rows, hidden), residual = Tensor<FP32>(data.Uniform(rows * hidden), rows, hidden),
             gamma = Tensor<FP32>(data.Uniform(hidden, 2), 1, hidden), beta = Tensor<FP32>(data.Uniform(hidden), 1, hidden), dropped = Tensor<FP32>(rows, hidden),
             sum = Tensor<FP32>(rows, hidden), y = Tensor<FP32>(rows, hidden), dy = Tensor<FP32>(data.Uniform(rows * hidden), rows, hidden),
             dx = Tensor<FP32>(rows, hidden), droppedDx = Tensor<FP32>(rows, hidden), expectedDx = Tensor<FP32>(rows, hidden),
             mean = new(device, 1, rows), rstd = new(device, 1, rows), work = new(device, 6, hidden, padding: 0), parameters = new(device, new double[2 * hidden], 1, 2 * hidden);
         Dropout.Apply(device, x.Matrix, rows, hidden, mask, dropped.Matrix);
-        double[] factors = [.. Enumerable.Range(0, rows * hidden).Select(e => (double)Factor(e, 12345 | (0xFFFFFFF9ul << 32), 3, 0.3))];
+        double[] factors = [.. Enumerable.Range(0, rows * hidden).Select(e => DropoutTests.Factor(0.3f, 12345 | (0xFFFFFFF9ul << 32), 0, 40 + (uint)(e / hidden), (uint)(e % hidden), 3))];
         dropped.AssertNear([.. x.ToDoubles().Zip(factors, (a, f) => a * f)], what: "dropout");
         Assert.InRange(factors.Count(f => f == 0), rows * hidden * 0.15, rows * hidden * 0.45);
         LayerNorm.AddForward(device, x.Matrix, mask, residual.Matrix, rows, hidden, gamma.Start, beta.Start, Epsilon, sum.Matrix, y.Matrix, mean.Start, rstd.Start);
@@ -64,13 +65,6 @@ public abstract class LayerNormTests(KernelDevice device)
 
     [Fact]
     public void A_probability_outside_its_range_is_refused() => Assert.Throws<ArgumentOutOfRangeException>(() => new DropoutMask(1, default, 0));
-
-    private static double Factor(int element, ulong seed, uint stream, double probability)
-    {
-        Philox.Words words = Philox.Generate((ulong)element / 4, stream, seed);
-        uint word = (element % 4) switch { 0 => words.X, 1 => words.Y, 2 => words.Z, _ => words.W };
-        return word < (1 - (float)probability) * 4294967296.0 ? 1 / (1 - (float)probability) : 0;
-    }
 
     private void Forward<T>(int rows, int hidden) where T : unmanaged, IElement
     {

@@ -117,7 +117,7 @@ public sealed unsafe class PtxDevice : KernelDevice
             case PtxFlow.Shuffle:
                 ulong[] values = new ulong[32];
                 for (int i = 0; i < 32; i++) values[i] = lanes[i].Read(o[1]);
-                for (int i = 0; i < 32; i++) lanes[i][o[0].Slot] = values[i ^ (int)o[2].Immediate];
+                for (int i = 0; i < 32; i++) lanes[i][o[0].Slot] = values[ShuffleSource(i, instruction.Operation[2], (int)o[2].Immediate, (int)o[3].Immediate)];
                 break;
             case PtxFlow.LoadMatrix:
                 LoadMatrices(o, instruction.Operation.Contains("trans"), lanes);
@@ -126,6 +126,18 @@ public sealed unsafe class PtxDevice : KernelDevice
                 Multiply(o, instruction.Operation.Contains("bf16"), lanes);
                 break;
         }
+    }
+
+    // The third operand says in its second byte which bits of the lane stay as they are.
+    private static int ShuffleSource(int lane, string mode, int operand, int clamp)
+    {
+        int kept = clamp >> 8 & 31;
+        return mode switch
+        {
+            "bfly" => lane ^ operand,
+            "idx" => (lane & kept) | (operand & ~kept),
+            _ => throw new NotSupportedException(mode),
+        };
     }
 
     // Lane 8 q + r supplies row r of matrix q; lane l receives row l / 4, columns 2 (l % 4) and the next, or the transpose's.
@@ -189,6 +201,10 @@ public sealed class PtxTestGroup : ICollectionFixture<PtxFixture>;
 /// <summary>Linear layers, from the text.</summary>
 [Collection("interpreted PTX")]
 public sealed class PtxLinearTests(PtxFixture fixture) : LinearTests(fixture.Device);
+
+/// <summary>Attention, from the text.</summary>
+[Collection("interpreted PTX")]
+public sealed class PtxAttentionTests(PtxFixture fixture) : AttentionTests(fixture.Device);
 
 /// <summary>Layer normalisation, from the text.</summary>
 [Collection("interpreted PTX")]
