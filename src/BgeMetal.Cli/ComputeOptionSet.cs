@@ -28,13 +28,19 @@ internal sealed partial class ComputeOptionSet
     /// <summary>The settings; FlagEmbedding's --fp16 is a wish that a CPU cannot grant, --dtype fp16 an order that it refuses.</summary>
     public ComputeOptions Read(ParseResult parsed, Terminal terminal)
     {
-        string device = parsed.GetValue(_device)!.ToLowerInvariant(), dtype = parsed.GetValue(_dtype)!;
-        if (dtype == "auto" && (parsed.GetValue(_fp16) || parsed.GetValue(_bf16)))
-        {
-            if (device.StartsWith("cuda", StringComparison.Ordinal)) dtype = parsed.GetValue(_bf16) ? "bf16" : "fp16";
-            else terminal.Warn($"--{(parsed.GetValue(_bf16) ? "bf16" : "fp16")}: the CPU computes in fp32");
-        }
-        return new ComputeOptions { Device = device, DType = dtype, Threads = parsed.GetValue(_threads) };
+        ComputeOptions options = new() { Device = parsed.GetValue(_device)!.ToLowerInvariant(), DType = parsed.GetValue(_dtype)!, Threads = parsed.GetValue(_threads) };
+        if (options.DType != "auto" || !(parsed.GetValue(_fp16) || parsed.GetValue(_bf16))) return options;
+        string wish = parsed.GetValue(_bf16) ? "bf16" : "fp16";
+        if (options.UsesGpu) return options with { DType = wish };
+        terminal.Warn($"--{wish}: the CPU computes in fp32");
+        return options;
+    }
+
+    /// <summary>Says which GPU computes, or why it does not.</summary>
+    public static void Tell(Terminal terminal, ComputeDevice device)
+    {
+        if (device.Remark.Length > 0) terminal.Warn($"computing on the CPU: {device.Remark}");
+        else if (device.IsGpu) terminal.Say($"computing on {device}");
     }
 
     [GeneratedRegex(@"\A(auto|cpu|cuda(:[0-9]{1,4})?)\z", RegexOptions.IgnoreCase)]

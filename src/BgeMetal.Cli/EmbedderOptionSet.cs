@@ -21,11 +21,15 @@ internal sealed class EmbedderOptionSet
         "max-len", "max-seq-length", "passage-max-len", "passage-max-length", "embedder-passage-max-length",
         "query-max-len", "query-max-length", "embedder-query-max-length");
 
-    private readonly CliOption<int> _batchTokens = Opt.Int("--batch-tokens", "Tokens a thread takes through the model at a time; results do not depend on it", 384, 1, 1 << 24);
+    private readonly CliOption<int?> _batchTokens = BatchTokens();
     private readonly CliOption<int?> _dimensions = Opt.MaybeInt("--dimensions", "Keep the first N components, normalised again (Matryoshka models)", 1, 1 << 20);
     private readonly CliOption<int> _seed = Opt.Int("--seed", "Seed of everything random", 42, 0, int.MaxValue);
 
     private ComputeOptions? _settings;
+
+    /// <summary>How many tokens go through a model together.</summary>
+    public static CliOption<int?> BatchTokens() =>
+        Opt.MaybeInt("--batch-tokens", "Tokens taken through the model at a time, 384 by each CPU thread or 16384 by a GPU by default; results do not depend on it", 1, 1 << 24);
 
     public void AddTo(Command command, bool model = true)
     {

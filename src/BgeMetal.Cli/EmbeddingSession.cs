@@ -18,6 +18,7 @@ internal sealed class EmbeddingSession : IDisposable
         Stopwatch loading = Stopwatch.StartNew();
         Embedder = Embedder.Load(directory, options);
         LoadSeconds = loading.Elapsed.TotalSeconds;
+        ComputeOptionSet.Tell(terminal, Embedder.Device);
         _work = Stopwatch.StartNew();
     }
 
@@ -58,6 +59,8 @@ internal sealed class EmbeddingSession : IDisposable
         Tokens = _done.Tokens,
         Seconds = _work.Elapsed.TotalSeconds,
         LoadSeconds = LoadSeconds,
+        Device = Embedder.Device.Name,
+        Dtype = Embedder.Device.DType,
         Threads = Embedder.Threads,
     };
 

@@ -18,6 +18,7 @@ internal sealed class RerankSession : IDisposable
         Stopwatch loading = Stopwatch.StartNew();
         Reranker = Reranker.Load(directory, options);
         LoadSeconds = loading.Elapsed.TotalSeconds;
+        ComputeOptionSet.Tell(terminal, Reranker.Device);
         _work = Stopwatch.StartNew();
     }
 
@@ -50,6 +51,8 @@ internal sealed class RerankSession : IDisposable
         Tokens = _done.Tokens,
         Seconds = _work.Elapsed.TotalSeconds,
         LoadSeconds = LoadSeconds,
+        Device = Reranker.Device.Name,
+        Dtype = Reranker.Device.DType,
         Threads = Reranker.Threads,
     };
 

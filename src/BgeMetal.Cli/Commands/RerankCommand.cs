@@ -18,7 +18,7 @@ internal static class RerankCommand
         CliOption<int?> maxLength = Opt.MaybeInt("--max-length", "Tokens a pair is cut to, special tokens included; the model's limit, at most 512, by default", 3, 1 << 20,
             "max-len", "max-seq-length", "passage-max-len", "reranker-max-length");
         CliOption<bool> normalize = Opt.Flag("--normalize", "Scores between 0 and 1 (sigmoid) instead of logits");
-        CliOption<int> batchTokens = Opt.Int("--batch-tokens", "Tokens a thread takes through the model at a time; results do not depend on it", 384, 1, 1 << 24);
+        CliOption<int?> batchTokens = EmbedderOptionSet.BatchTokens();
         CliOption<bool> skip = InputOption.SkipInvalid();
         CliOption<string?> stats = RunStatistics.Option();
         ModelOption model = new();

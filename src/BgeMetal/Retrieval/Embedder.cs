@@ -71,7 +71,10 @@ public sealed class Embedder : IEmbeddingGenerator<string, Embedding<float>>
     /// <exception cref="BgeMetalException">Neither has the task.</exception>
     public TaskInstruction InstructionFor(string task) => Retrieval.TaskInstructions.Published.With(_model.FileInstructions).For(task);
 
-    /// <summary>Threads that compute.</summary>
+    /// <summary>Where it computes.</summary>
+    public ComputeDevice Device => ComputeDevice.Of(_model.Device);
+
+    /// <summary>CPU threads: they compute, or prepare texts for the GPU.</summary>
     public int Threads => _model.Device.Team.Threads;
 
     /// <summary>Bytes of weights and activations held.</summary>

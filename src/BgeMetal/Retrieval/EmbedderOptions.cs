@@ -14,8 +14,10 @@ public sealed record EmbedderOptions
     /// <summary>Tokens a text is cut to, special tokens included. Null: the model's own limit, at most 512.</summary>
     public int? MaxLength { get; init; }
 
-    /// <summary>Tokens one thread takes through the model at a time; memory grows with it, results do not depend on it.</summary>
-    public int BatchTokens { get; init; } = 384;
+    /// <summary>
+    /// Tokens taken through the model at a time, by each CPU thread or by the GPU; memory grows with it, results do not depend on it. Null: 384 a thread, 16384 on a GPU.
+    /// </summary>
+    public int? BatchTokens { get; init; }
 
     /// <summary>Keep the first so many components (Matryoshka), normalised after the cut. Null: all.</summary>
     public int? Dimensions { get; init; }

@@ -98,9 +98,11 @@ internal sealed class EncoderModel : IDisposable
         {
             return new EncoderModel(checkpoint, device, layers);
         }
-        catch
+        catch (Exception e)
         {
+            BgeMetalException? failure = Device.IsFailure(e) ? device.Failure(e) : null;
             device.Dispose();
+            if (failure is not null) throw failure;
             throw;
         }
     }

@@ -23,17 +23,23 @@ internal sealed class EncoderRunner : IDisposable
     private readonly PackedBatch[] _batches;
     private readonly SequenceModel _model;
     private readonly int _chunkTokens;
+
+    /// <summary>Tokens of a chunk where nobody says: what keeps a core's cache warm, or what fills a GPU.</summary>
+    private const int CpuChunkTokens = 384, GpuChunkTokens = 16384;
+
     private bool _disposed;
 
-    /// <summary>A runner for <paramref name="model"/>; takes at most <paramref name="chunkTokens"/> tokens (or one text) through it at a time.</summary>
-    public EncoderRunner(Device device, PositionRule positions, int chunkTokens, SequenceModel model)
+    /// <summary>
+    /// A runner for <paramref name="model"/>; takes at most <paramref name="chunkTokens"/> tokens (or one text) through it at a time, a number for the device where it is null.
+    /// </summary>
+    public EncoderRunner(Device device, PositionRule positions, int? chunkTokens, SequenceModel model)
     {
         _device = device;
         Workers = device.Kind == DeviceKind.Cpu ? device.Team.Threads : 1;
         _arenas = [.. Enumerable.Range(0, Workers).Select(_ => new Arena(device.Kind == DeviceKind.Cpu ? Device.SingleThread : device))];
         _batches = [.. Enumerable.Range(0, Workers).Select(_ => new PackedBatch(positions))];
         _model = model;
-        _chunkTokens = chunkTokens;
+        _chunkTokens = chunkTokens ?? (device.Kind == DeviceKind.Cpu ? CpuChunkTokens : GpuChunkTokens);
     }
 
     /// <summary>Chunks that are computed at a time.</summary>
@@ -54,7 +60,7 @@ internal sealed class EncoderRunner : IDisposable
         {
             ObjectDisposedException.ThrowIf(_disposed, typeof(Embedder));
             RunJob job = new(this, sequences, plan, destination, columns, progress, cancellation);
-            if (_device.Kind == DeviceKind.Cuda) RunInTurn(job, plan.Chunks);
+            if (_device.Kind == DeviceKind.Cuda) RunOnGpu(job, plan.Chunks);
             else if (plan.SplitInside) RunSplit(job, plan.Chunks);
             else _device.Team.Run(ref job, plan.Chunks);
         }
@@ -68,6 +74,18 @@ internal sealed class EncoderRunner : IDisposable
             if (_disposed) return;
             _disposed = true;
             foreach (Arena arena in _arenas) arena.Dispose();
+        }
+    }
+
+    private void RunOnGpu(RunJob job, int chunks)
+    {
+        try
+        {
+            RunInTurn(job, chunks);
+        }
+        catch (Exception e) when (Device.IsFailure(e))
+        {
+            throw _device.Failure(e);
         }
     }
 

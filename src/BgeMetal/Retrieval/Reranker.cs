@@ -40,7 +40,10 @@ public sealed class Reranker : IDisposable
     /// <summary>Where the model lies.</summary>
     internal string ModelDirectory => _model.Directory;
 
-    /// <summary>Threads that compute.</summary>
+    /// <summary>Where it computes.</summary>
+    public ComputeDevice Device => ComputeDevice.Of(_model.Device);
+
+    /// <summary>CPU threads: they compute, or prepare texts for the GPU.</summary>
     public int Threads => _model.Device.Team.Threads;
 
     /// <summary>Bytes of weights and activations held.</summary>

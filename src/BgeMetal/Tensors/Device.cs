@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 using BgeMetal.Kernels;
 using BgeMetal.Kernels.Cpu;
@@ -64,6 +65,9 @@ internal sealed unsafe class Device : IDisposable
     /// <summary>What the hardware calls itself; empty for the CPU.</summary>
     public string Hardware => _kernels?.Name ?? "";
 
+    /// <summary>Why it is not a GPU that is there; empty otherwise.</summary>
+    public string Remark { get; private init; } = "";
+
     /// <summary>Where kernels are launched (CUDA only).</summary>
     public KernelDevice Kernels => _kernels ?? throw new InvalidOperationException("the CPU launches no kernels");
 
@@ -77,11 +81,40 @@ internal sealed unsafe class Device : IDisposable
     public static Device Cpu(WorkerTeam team) => new(DeviceKind.Cpu, team);
 
     /// <summary>The CPU with operations split over so many threads, which live until the device is disposed.</summary>
-    public static Device CpuThreads(int threads) => new(DeviceKind.Cpu, new WorkerTeam(threads));
+    public static Device CpuThreads(int threads, string remark = "") => new(DeviceKind.Cpu, new WorkerTeam(threads)) { Remark = remark };
 
     /// <summary>A GPU, or its emulation, that the new device owns; <paramref name="threads"/> prepare data on the host.</summary>
     public static Device Cuda(KernelDevice kernels, DType dtype, int threads = 1, long workspaceFloats = AmpleWorkspaceFloats, string name = "cuda:0") =>
         new(kernels, dtype, new WorkerTeam(threads), workspaceFloats, name);
+
+    /// <summary>The names of the GPUs, in the driver's order; empty where there is no driver.</summary>
+    public static IReadOnlyList<string> Gpus() => CudaDevice.List();
+
+    /// <summary>Opens a GPU.</summary>
+    /// <exception cref="BgeMetalException">There is no driver, it is too old, there is no such GPU, it is too old, or it has no memory left.</exception>
+    public static Device OpenCuda(int index, DType dtype, int threads)
+    {
+        string name = string.Create(CultureInfo.InvariantCulture, $"cuda:{index}");
+        CudaDevice? opened = null;
+        try
+        {
+            opened = CudaDevice.Open(index);
+            return Cuda(opened, dtype, threads, AmpleWorkspaceFloats, name);
+        }
+        catch (DeviceException e)
+        {
+            opened?.Dispose();
+            throw Failure(e, name);
+        }
+    }
+
+    /// <summary>Whether a GPU, its driver or its memory failed.</summary>
+    public static bool IsFailure(Exception e) => e is DeviceException;
+
+    /// <summary>Such a failure as users are told of it.</summary>
+    public BgeMetalException Failure(Exception e) => Failure(e, Name);
+
+    private static BgeMetalException Failure(Exception e, string name) => new($"device '{name}'", e.Message, innerException: e);
 
     /// <summary>Elements from one activation row's start to the next one's. On the CPU a cache line of padding, because power-of-two strides put the rows
     /// of one matmul tile into the same cache sets; on CUDA as much as 16-byte rows need.</summary>
