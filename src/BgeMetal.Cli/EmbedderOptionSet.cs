@@ -18,7 +18,7 @@ internal sealed class EmbedderOptionSet
     private readonly CliOption<bool?> _normalize = Opt.MaybeFlag("--normalize", "Vectors of length 1 (the default)", "normalize-embeddings", "normlized", "normalized");
 
     private readonly CliOption<int?> _maxLength = Opt.MaybeInt("--max-length", "Tokens a text is cut to, special tokens included; the model's limit, at most 512, by default", 3, 1 << 20,
-        "max-len", "max-seq-length", "passage-max-len", "passage-max-length", "embedder-passage-max-length",
+        "max-len", "max-seq-length", "passage-max-len", "passage-max-length", "embedder-passage-max-length", "max-passage-length",
         "query-max-len", "query-max-length", "embedder-query-max-length");
 
     private readonly CliOption<int?> _batchTokens = BatchTokens();
@@ -39,6 +39,12 @@ internal sealed class EmbedderOptionSet
         _seed.Hidden = true;
         command.Add(_seed);
     }
+
+    /// <summary>Lets a command line leave --model out where nothing is embedded; loading it then is wrong usage.</summary>
+    public void MakeModelOptional() => _model.MakeOptional();
+
+    /// <summary>Whether a model is named.</summary>
+    public bool HasModel(ParseResult parsed) => _model.IsGiven(parsed);
 
     /// <summary>The model as it was named.</summary>
     public string ModelName(ParseResult parsed) => _model.Name(parsed);

@@ -25,12 +25,18 @@ internal sealed class ModelOption
         command.Add(_cache);
     }
 
+    /// <summary>Lets a command line leave the model out; asking for it then is wrong usage.</summary>
+    public void MakeOptional() => _model.Required = false;
+
+    /// <summary>Whether a model is named.</summary>
+    public bool IsGiven(ParseResult parsed) => parsed.GetValue(_model) is not null;
+
     /// <summary>The model as it was named.</summary>
-    public string Name(ParseResult parsed) => parsed.GetRequiredValue(_model);
+    public string Name(ParseResult parsed) => parsed.GetValue(_model) ?? throw new UsageException("Option '--model' is required.");
 
     /// <summary>The model's folder, fetched where it is not here yet.</summary>
     public string Resolve(ParseResult parsed, Terminal terminal) =>
-        Resolve(parsed.GetRequiredValue(_model), parsed.GetValue(_revision)!, parsed.GetValue(_cache), terminal);
+        Resolve(Name(parsed), parsed.GetValue(_revision)!, parsed.GetValue(_cache), terminal);
 
     /// <summary>The folder of any model given on the command line.</summary>
     public static string Resolve(string model, string revision, string? cache, Terminal terminal)

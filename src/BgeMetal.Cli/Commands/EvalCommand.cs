@@ -6,67 +6,82 @@ using BgeMetal.Retrieval;
 
 namespace BgeMetal.Cli.Commands;
 
-/// <summary><c>eval</c>: retrieval quality on data sets in BEIR's layout, optionally after reranking.</summary>
+/// <summary><c>eval</c>: retrieval quality on test sets, optionally after reranking, and whether it differs from another run's.</summary>
 internal static class EvalCommand
 {
     public static Command Create(Terminal terminal)
     {
-        CliOption<string[]> data = Opt.Texts("--data", "DIR", "Folders with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv (.gz of each)", "dataset-dir", "eval-data");
-        data.Required = true;
-        CliOption<string> split = Opt.TextOr("--split", "NAME", "test", "Which judgements", "splits");
-        CliOption<int[]> cutoffs = Opt.Ints("--k", "Cut-offs of the measures", [1, 5, 10, 100], 1, 1_000_000, "k-values");
-        CliOption<int> depth = Opt.Int("--top-k", "Hits kept for each query; at least the largest cut-off", 1000, 1, 1_000_000, "search-top-k");
-        CliOption<string?> instruction = Opt.Text("--instruction", "TEXT", "Put before each query; the model's own by default, \"\" for none", "query-instruction-for-retrieval", "query-instruction");
-        CliOption<string?> passageInstruction = Opt.Text("--passage-instruction", "TEXT", "Put before each passage", "passage-instruction-for-retrieval");
-        TaskOptionSet tasks = new();
-        CliOption<int?> queryLength = Opt.MaybeInt("--query-max-length", "Tokens a query is cut to, where that differs from --max-length", 3, 1 << 20, "query-max-len", "embedder-query-max-length");
-        CliOption<string?> reranker = Opt.Text("--reranker", "MODEL", "Reorder the best hits with this cross-encoder", "reranker-name-or-path");
-        CliOption<int> rerankDepth = Opt.Int("--rerank-top-k", "How many hits are reordered", 100, 1, 1_000_000);
-        CliOption<int?> rerankLength = Opt.MaybeInt("--reranker-max-length", "Tokens a pair is cut to", 3, 1 << 20);
-        CliOption<bool> ignoreIdentical = Opt.Flag("--ignore-identical-ids", "Leave out hits whose id is the query's (ArguAna, Quora)");
-        CliOption<string?> output = Opt.Text("--output", "FILE", "Write the measures as JSON", "output-file", "eval-output-path");
-        CliOption<string?> perQuery = Opt.Text("--per-query", "FILE", "Write each query's measures as CSV; with several data sets FILE.NAME.csv each");
-        CliOption<string?> runFile = Opt.Text("--run", "FILE", "Write the hits in TREC's format; with several data sets FILE.NAME each");
-        CliOption<string?> stats = RunStatistics.Option();
+        EvaluationDataOptionSet data = new();
+        EvaluationOptionSet evaluation = new();
+        EvaluationOutputOptionSet output = new();
         EmbedderOptionSet embedder = new();
-        Command command = new("eval", "Measure retrieval: nDCG, MRR, recall and MAP") { data, split, cutoffs, depth, instruction, passageInstruction, queryLength };
-        foreach (Option option in (Option[])[reranker, rerankDepth, rerankLength, ignoreIdentical, output, perQuery, runFile]) command.Add(option);
-        tasks.AddTo(command);
+        CliOption<string[]> compare = Opt.Texts("--compare", "BASELINE", "Test whether the run differs from BASELINE: a file of --per-query, or another model under the same conditions; two files of --per-query are compared without --model and --data");
+        Command command = new("eval", "Measure retrieval: nDCG, MRR, recall and MAP; compare with another run");
+        data.AddTo(command);
+        evaluation.AddTo(command);
+        output.AddTo(command);
+        command.Add(compare);
         embedder.AddTo(command);
-        command.Add(stats);
+        embedder.MakeModelOptional();
         command.SetAction(parsed =>
         {
-            RetrievalDataset[] datasets = [.. parsed.GetRequiredValue(data).Select(folder => RetrievalDataset.Load(folder, parsed.GetValue(split)!))];
-            foreach (string warning in datasets.SelectMany(dataset => dataset.Warnings)) terminal.Warn(warning);
+            string[] against = parsed.GetValue(compare)!;
+            if (against.Length > 2) throw new UsageException($"--compare: one baseline, or two files, were expected, found {against.Length}");
+            if (against.Length == 2) return CompareFiles(parsed, terminal, data, output, embedder, against);
+            IReadOnlyList<NamedDataset> sets = data.Read(parsed);
+            foreach (string warning in sets.SelectMany(set => set.Data.Warnings).Distinct()) terminal.Warn(warning);
+            using Baseline? baseline = against is [{ } name] ? Baseline.Open(name, sets, directory => embedder.Load(parsed, terminal, directory), terminal) : null;
             using EmbeddingSession session = embedder.Load(parsed, terminal);
-            using RerankSession? second = parsed.GetValue(reranker) is { } name
-                ? new RerankSession(terminal, ModelOption.Resolve(name, "main", null, terminal), new RerankerOptions { MaxLength = parsed.GetValue(rerankLength), Compute = embedder.Compute(parsed, terminal) })
-                : null;
-            TaskInstruction? task = tasks.Read(parsed, terminal, session.Embedder, instruction);
-            RetrievalEvaluation evaluation = new(terminal, session, second)
+            using RerankSession? reranker = evaluation.LoadReranker(parsed, terminal, embedder);
+            using RetrievalEvaluation run = evaluation.Create(parsed, terminal, session, reranker, data.HasFiles(parsed));
+            List<EvaluatedSet> results = [];
+            foreach (NamedDataset set in sets)
             {
-                Cutoffs = parsed.GetValue(cutoffs)!,
-                Depth = parsed.GetValue(depth),
-                RerankDepth = parsed.GetValue(rerankDepth),
-                QueryInstruction = task?.Query ?? parsed.GetValue(instruction) ?? session.Embedder.QueryInstruction,
-                PassageInstruction = parsed.GetValue(passageInstruction) ?? task?.Key,
-                QueryMaxLength = parsed.GetValue(queryLength),
-                IgnoreIdenticalIds = parsed.GetValue(ignoreIdentical),
-            };
-            List<(RetrievalDataset Data, RetrievalReport Report)> results = [];
-            foreach (RetrievalDataset dataset in datasets)
-            {
-                RetrievalRun run = evaluation.Search(dataset);
-                if (parsed.GetValue(runFile) is { } runPath) run.WriteTrec(datasets.Length == 1 ? runPath : $"{runPath}.{dataset.Name}");
-                RetrievalReport report = evaluation.Measure(dataset, run);
-                if (parsed.GetValue(perQuery) is { } csv) report.WriteCsv(datasets.Length == 1 ? csv : $"{csv}.{dataset.Name}.csv");
-                results.Add((dataset, report));
+                RetrievalRun lists = run.Search(set);
+                RetrievalReport report = run.Measure(set, lists);
+                output.WriteQueries(parsed, set, sets.Count, lists, report);
+                results.Add(new EvaluatedSet(set.Label, set.Data, report, null));
             }
-            EvaluationTable.Show(terminal, results, results: parsed.GetValue(output) is null);
-            if (parsed.GetValue(output) is { } json) EvaluationTable.WriteJson(json, embedder.ModelName(parsed), parsed.GetValue(reranker), results);
-            session.Statistics().Report(terminal, "embedded", "texts", parsed.GetValue(stats));
+            if (baseline is not null) Compare(parsed, terminal, sets, results, baseline, evaluation, embedder, reranker, data.HasFiles(parsed));
+            EvaluationHead head = new(embedder.ModelName(parsed), evaluation.RerankerName(parsed), run.QueryInstruction, baseline?.Name);
+            output.Write(parsed, terminal, head, results);
+            session.Statistics().Report(terminal, "embedded", "texts", output.Statistics(parsed));
             return ExitCode.Done;
         });
         return command;
+    }
+
+    /// <summary>Puts the comparison with the baseline beside each result.</summary>
+    private static void Compare(ParseResult parsed, Terminal terminal, IReadOnlyList<NamedDataset> sets, List<EvaluatedSet> results, Baseline baseline, EvaluationOptionSet evaluation,
+        EmbedderOptionSet embedder, RerankSession? reranker, bool files)
+    {
+        RetrievalEvaluation? other = null;
+        try
+        {
+            for (int i = 0; i < results.Count; i++)
+            {
+                NamedDataset set = sets[i];
+                RunComparison comparison = baseline.Compare(set, results[i].Report, session =>
+                {
+                    other ??= evaluation.Create(parsed, terminal, session, reranker, files);
+                    return other.Measure(set, other.Search(set));
+                }, embedder.Seed(parsed));
+                results[i] = results[i] with { Comparison = comparison };
+            }
+        }
+        finally
+        {
+            other?.Dispose();
+        }
+    }
+
+    private static int CompareFiles(ParseResult parsed, Terminal terminal, EvaluationDataOptionSet data, EvaluationOutputOptionSet output, EmbedderOptionSet embedder, string[] files)
+    {
+        if (embedder.HasModel(parsed) || data.IsGiven(parsed)) throw new UsageException("--compare with two files needs nothing but those: leave --model and the data out, or give one baseline");
+        output.RefuseQueries(parsed);
+        RetrievalReport report = RetrievalReport.ReadCsv(files[1]);
+        RunComparison comparison = RunComparison.Of(RetrievalReport.ReadCsv(files[0]), report, embedder.Seed(parsed), files[0]);
+        output.Write(parsed, terminal, new EvaluationHead(files[1], null, null, files[0]), [new EvaluatedSet(Path.GetFileNameWithoutExtension(files[1]), null, report, comparison)]);
+        return ExitCode.Done;
     }
 }

@@ -4,10 +4,13 @@ using BgeMetal.Retrieval;
 
 namespace BgeMetal.Cli.Evaluation;
 
-/// <summary>Runs a data set's queries over its corpus: embed, exact search, and reranking where a reranker is there.</summary>
-internal sealed class RetrievalEvaluation(Terminal terminal, EmbeddingSession session, RerankSession? reranker)
+/// <summary>Runs a data set's queries over its corpus: embed, exact search, and reranking where a reranker is there. Data sets that share a corpus and follow one another share its vectors.</summary>
+internal sealed class RetrievalEvaluation(Terminal terminal, EmbeddingSession session, RerankSession? reranker) : IDisposable
 {
     private const int QueriesAtATime = 256;
+    private IReadOnlyList<RetrievalPassage>? _corpus;
+    private FlatIndex? _index;
+    private string? _folder;
 
     /// <summary>The k of nDCG@k and the others.</summary>
     public required IReadOnlyList<int> Cutoffs { get; init; }
@@ -31,42 +34,50 @@ internal sealed class RetrievalEvaluation(Terminal terminal, EmbeddingSession se
     public bool IgnoreIdenticalIds { get; init; }
 
     /// <summary>The ranked lists of all judged queries. The vectors wait in a temporary file, mapped into memory, so a corpus may be larger than memory.</summary>
-    public RetrievalRun Search(RetrievalDataset dataset)
+    public RetrievalRun Search(NamedDataset set)
     {
-        string directory = Directory.CreateTempSubdirectory("bgemetal-").FullName;
-        try
-        {
-            string path = Path.Combine(directory, "corpus.index");
-            Build(dataset, path);
-            using FlatIndex index = FlatIndex.Open(path, session.Embedder.Threads);
-            return Search(dataset, index);
-        }
-        finally
-        {
-            Directory.Delete(directory, recursive: true);
-        }
+        if (!ReferenceEquals(_corpus, set.Data.Corpus)) Open(set);
+        return Search(set.Label, set.Data, _index!);
     }
 
     /// <summary>The measures of a run.</summary>
-    public RetrievalReport Measure(RetrievalDataset dataset, RetrievalRun run) => RetrievalMetrics.Evaluate(dataset.Judgements, run, Cutoffs, IgnoreIdenticalIds);
+    public RetrievalReport Measure(NamedDataset set, RetrievalRun run) => RetrievalMetrics.Evaluate(set.Data.Judgements, run, Cutoffs, IgnoreIdenticalIds);
 
-    private void Build(RetrievalDataset dataset, string path)
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _index?.Dispose();
+        if (_folder is not null) Directory.Delete(_folder, recursive: true);
+        (_corpus, _index, _folder) = (null, null, null);
+    }
+
+    private void Open(NamedDataset set)
+    {
+        Dispose();
+        _folder = Directory.CreateTempSubdirectory("bgemetal-").FullName;
+        string path = Path.Combine(_folder, "corpus.index");
+        Build(set.Label, set.Data, path);
+        _index = FlatIndex.Open(path, session.Embedder.Threads);
+        _corpus = set.Data.Corpus;
+    }
+
+    private void Build(string label, RetrievalDataset dataset, string path)
     {
         int dimensions = session.Embedder.Dimensions;
         using FlatIndexWriter writer = FlatIndex.Create(path, dimensions);
         using TextChunks chunks = TextChunks.Of(dataset.Corpus.Select(passage => new TextInput { Id = passage.Id, Text = passage.FullText, Source = dataset.Directory }));
-        session.EmbedAll(chunks, PassageInstruction, $"{dataset.Name}: corpus", (texts, vectors) =>
+        session.EmbedAll(chunks, PassageInstruction, $"{label}: corpus", (texts, vectors) =>
         {
             for (int i = 0; i < texts.Count; i++) writer.Add(texts[i].Id, null, vectors.AsSpan(i * dimensions, dimensions));
         });
         writer.Commit();
     }
 
-    private RetrievalRun Search(RetrievalDataset dataset, FlatIndex index)
+    private RetrievalRun Search(string label, RetrievalDataset dataset, FlatIndex index)
     {
         RetrievalRun run = new();
         int depth = Math.Max(Depth, Cutoffs.Max()) + (IgnoreIdenticalIds ? 1 : 0);
-        using Progress progress = terminal.Watch($"{dataset.Name}: queries", "queries", dataset.Queries.Count);
+        using Progress progress = terminal.Watch($"{label}: queries", "queries", dataset.Queries.Count);
         foreach (RetrievalQuery[] queries in dataset.Queries.Chunk(QueriesAtATime))
         {
             TextInput[] inputs = [.. queries.Select(query => ToInput(query, dataset.Directory))];

@@ -28,7 +28,7 @@ internal static class MeaninglessOptions
             auto-find-batch-size full-determinism log-level-replica-warning logging-nan-inf-filter log-on-each-node save-safetensors save-on-each-node
             save-only-model ignore-data-skip adafactor split-batches trust-remote-code use-fast-tokenizer use-reentrant enable-sub-batch
             eval-do-concat-batches use-liger-kernel average-tokens-across-devices past-key-values restore-callback-states-from-checkpoint
-            use-flash-attn use-flash-attention flash-attention force-redownload
+            use-flash-attn use-flash-attention flash-attention force-redownload save-embedding load-embedding overwrite
             """,
         Values.One, """
             dataloader-num-workers dataloader-prefetch-factor deepspeed report-to run-name disable-tqdm log-level log-level-replica logging-dir
@@ -40,6 +40,7 @@ internal static class MeaninglessOptions
             optim-target-modules torch-empty-cache-steps past-index xpu-backend nnodes nproc-per-node node-rank master-addr master-port rdzv-backend
             rdzv-endpoint config-name token num-proc batch-size inference-batch-size search-batch-size add-instruction embedder-batch-size
             reranker-batch-size corpus-embd-save-dir embedder-model-class reranker-model-class model-class attn-implementation torch-dtype eval-name eval-output-method error-level cache-path output-dir
+            index-factory save-path reranker-query-max-length
             """,
         Values.Many, "fsdp debug dataset-names eval-metrics gradient-checkpointing-kwargs");
 
