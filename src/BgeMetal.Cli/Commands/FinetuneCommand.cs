@@ -15,7 +15,7 @@ internal static class FinetuneCommand
         ModelOption model = new();
         TrainerOptionSet trainer = new();
         Options options = new();
-        EvaluationOptionSet evaluation = new();
+        TrainingEvaluationOptionSet evaluation = new();
         Command command = new("finetune", "Contrastive fine-tuning on {\"query\",\"pos\",\"neg\"} rows");
         model.AddTo(command);
         options.AddTo(command);

@@ -13,7 +13,7 @@ internal static class PretrainCommand
     {
         ModelOption model = new();
         TrainerOptionSet trainer = new();
-        EvaluationOptionSet evaluation = new();
+        TrainingEvaluationOptionSet evaluation = new();
         CliOption<string[]> data = Opt.Texts("--train-data", "FILE|DIR", "Files or folders of {\"text\"} rows");
         CliOption<bool> skip = InputOption.SkipInvalid();
         CliOption<int> length = Opt.Int("--max-seq-length", "Tokens a text is cut to", 512, 3, 1 << 20, "max-length");

@@ -5,7 +5,7 @@ using BgeMetal.Training;
 namespace BgeMetal.Cli;
 
 /// <summary>The options of retrieval measured during a training.</summary>
-internal sealed class EvaluationOptionSet
+internal sealed class TrainingEvaluationOptionSet
 {
     private readonly CliOption<string?> _data = Opt.Text("--eval-data", "DIR", "Measure retrieval on this folder (BEIR layout) before, after and during the training; the best model goes to best_model");
     private readonly CliOption<string> _split = Opt.TextOr("--eval-split", "NAME", "test", "Which judgements of --eval-data");
