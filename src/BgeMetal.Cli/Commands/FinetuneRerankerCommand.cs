@@ -13,14 +13,16 @@ internal static class FinetuneRerankerCommand
         ModelOption model = new();
         TrainerOptionSet trainer = new();
         Options options = new();
+        TrainingEvaluationOptionSet evaluation = new(reranks: true);
         Command command = new("finetune-reranker", "Train a cross-encoder on {\"query\",\"pos\",\"neg\"} rows, from a reranker or from any encoder");
         model.AddTo(command);
         options.AddTo(command);
+        evaluation.AddTo(command);
         trainer.AddTo(command);
         command.SetAction(parsed =>
         {
             RerankerTrainingOptions task = options.Read(parsed);
-            TrainingOptions training = trainer.Read(parsed, terminal);
+            TrainingOptions training = trainer.Read(parsed, terminal) with { Evaluation = evaluation.Read(parsed) };
             string directory = model.Resolve(parsed, terminal);
             TrainingSummary summary = TrainingRun.Watch(terminal, progress => RerankerTrainer.Run(directory, task, training, progress, terminal.Cancellation));
             TrainingRun.Say(terminal, summary, training.OutputDirectory);

@@ -9,6 +9,12 @@ public sealed record EvaluationOptions
     /// <summary>Which judgements.</summary>
     public string Split { get; init; } = "test";
 
+    /// <summary>For a reranker: the hits to reorder, a run in trec_eval's format.</summary>
+    public string? CandidateFile { get; init; }
+
+    /// <summary>For a reranker: how many of each query's hits it reorders.</summary>
+    public int Candidates { get; init; } = 50;
+
     /// <summary>Steps between two evaluations, beside those before the first and after the last step; 0 for these two alone.</summary>
     public int Steps { get; init; }
 

@@ -39,9 +39,13 @@ public static class RerankerTrainer
         RerankingBatches batches = new(data, rows, joiner);
         StepPlan plan = StepPlan.Create(batches.PerEpoch, options.GradientAccumulationSteps, options.Epochs, options.MaxSteps);
         SavedForm form = new(null, false, maxLength, "") { Layout = Layout(model.Config) };
+        using RerankingWatch? evaluation = RerankingWatch.Open(model, form, joiner, EvaluatedTexts(task, maxLength), options);
         using RerankingObjective objective = new(model);
         Trainer<RerankingBatch> trainer = new(model, form, options, plan, objective, batches.Build,
-            RunFingerprint.Of("reranking", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [] }));
+            RunFingerprint.Of("reranking", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [] }))
+        {
+            Evaluation = evaluation,
+        };
         TrainingSummary summary = trainer.Run(resume, progress, cancellationToken);
         TrainingOutput.Finish(options, model, form, new { task, options });
         return summary;
@@ -73,6 +77,14 @@ public static class RerankerTrainer
         string[] encoder = ["embeddings.", "encoder.", "pooler."];
         return new SavedLayout(architecture, name => encoder.Any(part => name.StartsWith(part, StringComparison.Ordinal)) ? prefix + name : name, "");
     }
+
+    private static EvaluationTexts EvaluatedTexts(RerankerTrainingOptions task, int maxLength) => new(maxLength, maxLength)
+    {
+        QueryInstruction = task.QueryInstruction,
+        QueryFormat = InstructionFormat.Parse(task.QueryInstructionFormat),
+        PassageInstruction = task.PassageInstruction,
+        PassageFormat = InstructionFormat.Parse(task.PassageInstructionFormat),
+    };
 
     private static bool IsXlm(ModelConfig config) => config.ModelType == ModelConfig.XlmRoberta;
 
