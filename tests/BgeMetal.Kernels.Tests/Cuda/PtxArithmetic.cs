@@ -67,6 +67,7 @@ internal static class PtxArithmetic
             "xor" => s[0] ^ s[1],
             "not" => ~s[0],
             "neg" => 0 - s[0],
+            "popc" => ulong.PopCount(s[0]),
             "shl" => (int)s[1] >= Bits(type) ? 0 : s[0] << (int)s[1],
             "shr" => signed ? (ulong)((wide ? (long)s[0] : (int)s[0]) >> (int)s[1]) : (wide ? s[0] : (uint)s[0]) >> (int)s[1],
             "min" => Compare("lt", type, s[0], s[1]) ? s[0] : s[1],

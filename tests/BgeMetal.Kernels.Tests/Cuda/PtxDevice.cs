@@ -119,6 +119,11 @@ public sealed unsafe class PtxDevice : KernelDevice
                 for (int i = 0; i < 32; i++) values[i] = lanes[i].Read(o[1]);
                 for (int i = 0; i < 32; i++) lanes[i][o[0].Slot] = values[ShuffleSource(i, instruction.Operation[2], (int)o[2].Immediate, (int)o[3].Immediate)];
                 break;
+            case PtxFlow.Vote:
+                ulong votes = 0;
+                for (int i = 0; i < 32; i++) votes |= (lanes[i].Read(o[1]) & 1) << i;
+                for (int i = 0; i < 32; i++) lanes[i][o[0].Slot] = votes;
+                break;
             case PtxFlow.LoadMatrix:
                 LoadMatrices(o, instruction.Operation.Contains("trans"), lanes);
                 break;

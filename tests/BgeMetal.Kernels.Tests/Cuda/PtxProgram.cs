@@ -11,6 +11,7 @@ internal enum PtxFlow
     Return,
     Barrier,
     Shuffle,
+    Vote,
     LoadMatrix,
     Multiply,
 }
@@ -97,6 +98,7 @@ internal sealed partial class PtxProgram
             "ret" => PtxFlow.Return,
             "bar" => PtxFlow.Barrier,
             "shfl" => PtxFlow.Shuffle,
+            "vote" => PtxFlow.Vote,
             "ldmatrix" => PtxFlow.LoadMatrix,
             "mma" => PtxFlow.Multiply,
             _ => PtxFlow.Next,
@@ -142,7 +144,7 @@ internal sealed partial class PtxProgram
     private static ulong Number(string text) =>
         text.StartsWith("0f", StringComparison.OrdinalIgnoreCase) || text.StartsWith("0x", StringComparison.Ordinal)
             ? ulong.Parse(text[2..], NumberStyles.HexNumber, CultureInfo.InvariantCulture)
-            : (ulong)long.Parse(text, CultureInfo.InvariantCulture);
+            : text[0] == '-' ? (ulong)long.Parse(text, CultureInfo.InvariantCulture) : ulong.Parse(text, CultureInfo.InvariantCulture);
 
     [GeneratedRegex(@"//[^\n]*")]
     private static partial Regex Comment();
