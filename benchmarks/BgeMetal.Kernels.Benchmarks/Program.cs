@@ -1,8 +1,5 @@
 using BenchmarkDotNet.Running;
 using BgeMetal.Kernels.Benchmarks;
 
-// --quick [gemm] [attention] [rows] [topk] [training] [team] [--threads N] [--width 128|256|512] [--append]: best times in seconds instead of minutes.
-// Anything else goes to BenchmarkDotNet.
-if (args.Contains("--quick")) return QuickRun.Execute(args);
-BenchmarkSwitcher.FromAssembly(typeof(QuickRun).Assembly).Run(args);
-return 0;
+// Times by hand and rows of results/kernels.csv: `bgemetal kernels bench`. This program is for BenchmarkDotNet's statistics.
+BenchmarkSwitcher.FromAssembly(typeof(CpuBenchmarks).Assembly).Run(args);

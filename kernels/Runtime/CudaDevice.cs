@@ -6,7 +6,7 @@ namespace BgeMetal.Kernels.Runtime;
 /// <summary>An NVIDIA GPU of compute capability 8.0 or higher, through the driver alone. Enqueues on one stream of its own.</summary>
 public sealed unsafe class CudaDevice : KernelDevice
 {
-    private const int MultiProcessorCount = 16, ComputeCapabilityMajor = 75, ComputeCapabilityMinor = 76, MaxSharedMemoryOptIn = 97;
+    private const int MultiProcessorCount = 16, L2CacheSize = 38, ComputeCapabilityMajor = 75, ComputeCapabilityMinor = 76, MaxSharedMemoryOptIn = 97;
     private const int NonBlocking = 1, RelaxedCapture = 2;
 
     [ThreadStatic] private static CudaDevice? t_current;
@@ -33,6 +33,7 @@ public sealed unsafe class CudaDevice : KernelDevice
         Target = major >= 9 ? "sm_90" : minor is 6 or 9 ? $"sm_8{minor}" : "sm_80";
         MultiProcessors = Attribute(MultiProcessorCount);
         SharedMemoryPerBlock = Attribute(MaxSharedMemoryOptIn);
+        SecondLevelCacheBytes = Attribute(L2CacheSize);
         nint context = 0;
         api.Check(api.cuDevicePrimaryCtxRetain(&context, ordinal), $"open GPU {ordinal} ({Name})");
         _context = context;
@@ -54,6 +55,12 @@ public sealed unsafe class CudaDevice : KernelDevice
 
     /// <inheritdoc/>
     public override int SharedMemoryPerBlock { get; }
+
+    /// <summary>The size of the second-level cache, in bytes.</summary>
+    public int SecondLevelCacheBytes { get; }
+
+    /// <summary>The CUDA version that the driver supports and, where the system tells it, the driver's own version.</summary>
+    public string Driver => Api.Describe();
 
     /// <summary>The one stream everything is enqueued on (a CUstream).</summary>
     public nint Stream { get; }

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Text.RegularExpressions;
 
 namespace BgeMetal.Kernels.Runtime;
 
@@ -6,7 +7,7 @@ namespace BgeMetal.Kernels.Runtime;
 /// The CUDA driver's functions that this project calls, bound by name from the driver's own library; there is no CUDA toolkit at run time. Every
 /// call goes through <see cref="Check"/>.
 /// </summary>
-internal sealed unsafe class DriverApi
+internal sealed unsafe partial class DriverApi
 {
     /// <summary>The driver's code for memory that cannot be had.</summary>
     public const int OutOfMemory = 2;
@@ -48,7 +49,10 @@ internal sealed unsafe class DriverApi
     public readonly delegate* unmanaged<int, byte**, int> cuGetErrorName, cuGetErrorString;
 #pragma warning restore CS1591, IDE1006
 
+    private const string KernelModuleVersion = "/proc/driver/nvidia/version";
+
     private readonly nint _library;
+    private int _version;
 
     private DriverApi(nint library)
     {
@@ -107,6 +111,7 @@ internal sealed unsafe class DriverApi
         api.Check(api.cuInit(0), "start the CUDA driver");
         int version = 0;
         api.Check(api.cuDriverGetVersion(&version), "ask the CUDA driver for its version");
+        api._version = version;
         return version >= MinimumVersion ? api : throw new DeviceException(
             $"the CUDA driver is too old: it supports CUDA {Dotted(version)}, at least {Dotted(MinimumVersion)} is needed");
     }
@@ -127,8 +132,18 @@ internal sealed unsafe class DriverApi
         return Marshal.PtrToStringUTF8((nint)name) + description;
     }
 
+    /// <summary>The driver in words: "CUDA 12.8, 570.86.15".</summary>
+    public string Describe()
+    {
+        string module = File.Exists(KernelModuleVersion) ? ModuleVersion().Match(File.ReadAllText(KernelModuleVersion)).Value : "";
+        return module.Length == 0 ? $"CUDA {Dotted(_version)}" : $"CUDA {Dotted(_version)}, {module}";
+    }
+
     private nint Bind(string name) => NativeLibrary.TryGetExport(_library, name, out nint address)
         ? address : throw new DeviceException($"the CUDA driver lacks {name}: it is too old or not a CUDA driver");
+
+    [GeneratedRegex(@"\b\d{3}\.\d+(\.\d+)?\b")]
+    private static partial Regex ModuleVersion();
 
     private static string Dotted(int version) => $"{version / 1000}.{version % 1000 / 10}";
 }

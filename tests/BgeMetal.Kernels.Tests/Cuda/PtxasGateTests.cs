@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Text.RegularExpressions;
+using BgeMetal.Kernels.Reports;
 using BgeMetal.Kernels.Runtime;
 
 namespace BgeMetal.Kernels.Tests.Cuda;

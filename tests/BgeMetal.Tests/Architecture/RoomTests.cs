@@ -14,7 +14,11 @@ public sealed partial class RoomTests
         ["Kernels.Runtime"] = ["Kernels.Primitives"],
         ["Kernels.Primitives"] = ["Kernels.Runtime"],
         ["Kernels.Cuda"] = ["Kernels.Primitives", "Kernels.Runtime"],
+        ["Kernels.Reports"] = ["Kernels.Runtime"],
+        // What is timed is called here on both backends, so this room sees both.
+        ["Kernels.Bench"] = ["Kernels.Cpu", "Kernels.Cuda", "Kernels.Primitives", "Kernels.Runtime", "Kernels.Simd"],
         ["Files"] = [],
+        ["Reports"] = ["Files", "Kernels.Bench"],
         ["Hub"] = ["Files"],
         ["Tensors"] = ["Kernels.Cpu", "Kernels.Runtime"],
         ["Autograd"] = ["Tensors"],

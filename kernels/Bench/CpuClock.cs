@@ -1,13 +1,13 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 
-namespace BgeMetal.Kernels.Benchmarks;
+namespace BgeMetal.Kernels.Bench;
 
 /// <summary>
 /// Seconds for a measurement. With one thread on Linux it is the thread's own processor time, which other processes on a busy machine disturb far less
 /// than the wall clock; with a team it is the wall clock.
 /// </summary>
-internal static unsafe partial class Clock
+internal static unsafe partial class CpuClock
 {
     private const int ThreadCpuTime = 3;
 

@@ -3,10 +3,10 @@ using System.Runtime.Intrinsics;
 using BgeMetal.Kernels.Cpu;
 using BgeMetal.Kernels.Simd;
 
-namespace BgeMetal.Kernels.Benchmarks;
+namespace BgeMetal.Kernels.Bench;
 
 /// <summary>The fp32 multiply-add peak of this machine as managed code reaches it: independent chains in registers and nothing else.</summary>
-internal static class PeakMeter
+internal static class CpuPeak
 {
     private const int Iterations = 400_000;
     private const int Chains = 12;
@@ -18,9 +18,9 @@ internal static class PeakMeter
         for (int run = 0; run < runs; run++)
         {
             PeakJob job = new() { Sums = new float[team.Threads] };
-            double start = Clock.Now(team.Threads);
+            double start = CpuClock.Now(team.Threads);
             team.Run(ref job, team.Threads);
-            double seconds = Clock.Now(team.Threads) - start;
+            double seconds = CpuClock.Now(team.Threads) - start;
             best = Math.Max(best, 2.0 * Iterations * Chains * (int)VectorUnit.Width / 32 * team.Threads / seconds);
         }
         return best;

@@ -1,0 +1,164 @@
+using System.Diagnostics;
+using BgeMetal.Kernels.Cuda;
+using BgeMetal.Kernels.Runtime;
+
+namespace BgeMetal.Kernels.Bench;
+
+/// <summary>How the GPU bench measures; the defaults follow from the device.</summary>
+internal sealed record CudaBenchSettings
+{
+    /// <summary>Seconds of measuring a case.</summary>
+    public double Seconds { get; init; } = 0.25;
+
+    /// <summary>The fewest samples, whatever they cost.</summary>
+    public int FewestSamples { get; init; } = 11;
+
+    /// <summary>Operands of a case are made again and again until they take so many bytes, and calls go round them: twice the second-level cache.</summary>
+    public required long RotateBytes { get; init; }
+
+    /// <summary>Bytes that the copy of the roofline reads, and as many that it writes.</summary>
+    public long CopyBytes { get; init; } = 512L << 20;
+
+    /// <summary>Iterations of the arithmetic roofline.</summary>
+    public int PeakIterations { get; init; } = 4096;
+
+    /// <summary>Elements of workspace.</summary>
+    public long WorkspaceLength { get; init; } = Linear.AmpleWorkspace;
+
+    /// <summary>Another cuBLAS than the machine's, for tests.</summary>
+    public string? CublasPath { get; init; }
+}
+
+/// <summary>
+/// Times the CUDA kernels by events on the stream. Operands are random and rotated, so that no call finds its data in the second-level cache; a sample is
+/// at least one round through all of them, replayed as a graph, so that short kernels are not timed at the speed of the host's launches.
+/// </summary>
+internal sealed class CudaBench : IDisposable
+{
+    private const double ShortestSampleUs = 200;
+    private const int MostRounds = 64, MostCopies = 64, MostSamples = 1000;
+
+    private readonly KernelDevice _device;
+    private readonly CudaBenchSettings _settings;
+    private readonly DeviceClock _clock;
+    private readonly DeviceMemory _workspace;
+    private readonly Cublas? _cublas;
+    private readonly Dictionary<DType, Roofline> _rooflines = [];
+    private readonly string _driver;
+    private double _bytesPerSecond;
+
+    /// <summary>A bench on a device, which stays the caller's.</summary>
+    public CudaBench(KernelDevice device, CudaBenchSettings settings)
+    {
+        (_device, _settings, _clock) = (device, settings, new DeviceClock(device));
+        _workspace = device.Allocate(settings.WorkspaceLength * sizeof(float));
+        _cublas = device is CudaDevice gpu ? Cublas.TryLoad(gpu, settings.CublasPath) : null;
+        _driver = (device as CudaDevice)?.Driver ?? "none";
+    }
+
+    /// <summary>Whether products are measured beside cuBLAS.</summary>
+    public bool HasCublas => _cublas is not null;
+
+    /// <summary>The roofline's parts as rows: copy bandwidth, multiply-adds, tensor cores.</summary>
+    public IEnumerable<BenchResult> Limits()
+    {
+        foreach (DType dtype in new[] { DType.Float32, DType.BFloat16, DType.Float16 })
+            yield return BenchResult.OfLimit(dtype == DType.Float32 ? "MultiplyAdd" : "TensorCores", "cuda", BenchCase.NameOf(dtype), "registers", 0,
+                RooflineOf(dtype).FlopsPerSecond / 1e12, _device.Name, _driver);
+        yield return BenchResult.OfLimit("Copy", "cuda", "fp32", $"{_settings.CopyBytes >> 20} MiB", _bytesPerSecond / 1e9, 0, _device.Name, _driver);
+    }
+
+    /// <summary>Measures a case: the kernels, and cuBLAS beside them where there is a peer.</summary>
+    /// <exception cref="DeviceException">Its operands do not fit the device, or a kernel fails.</exception>
+    public IEnumerable<BenchResult> Measure(BenchCase item)
+    {
+        yield return Measure(item, "cuda", operands => item.Op.Cuda!(operands, item.Shape, item.DType));
+        if (_cublas is { } peer && item.Op.Peer != CublasForm.None)
+            yield return Measure(item, "cublas", operands => peer.Prepare(item.Op.Peer, operands, item.Shape, item.DType));
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _cublas?.Dispose();
+        _clock.Dispose();
+        _workspace.Dispose();
+    }
+
+    private Workspace Workspace => new(_workspace.Slice<FP32>(0, _settings.WorkspaceLength), _settings.WorkspaceLength);
+
+    private BenchResult Measure(BenchCase item, string backend, Func<CudaOperands, Action> prepare)
+    {
+        Roofline roofline = RooflineOf(item.DType);
+        using CudaOperands operands = new(_device, Workspace);
+        List<Action> calls = [];
+        // At least two sets, so that no call reads what the call before it wrote.
+        while (calls.Count < 2 || (operands.SizeBytes < _settings.RotateBytes && calls.Count < MostCopies)) calls.Add(prepare(operands));
+        List<double> times = Sample(calls);
+        return BenchResult.Of(item, backend, item.Op.Mode, times, roofline, operands.SizeBytes + _workspace.SizeBytes, _device.Name, _driver);
+    }
+
+    private List<double> Sample(List<Action> calls)
+    {
+        // The first round loads the kernels, which a capture does not allow.
+        foreach (Action call in calls) call();
+        _device.Synchronize();
+        int rounds = 1;
+        void Round()
+        {
+            foreach (Action call in calls) call();
+        }
+        double once = _device is CudaDevice ? _clock.TimeUs(Round) : ShortestSampleUs;
+        rounds = (int)Math.Clamp(Math.Ceiling(ShortestSampleUs / Math.Max(once, 0.1)), 1, MostRounds);
+        void Rounds()
+        {
+            for (int i = 0; i < rounds; i++) Round();
+        }
+        using CudaGraph? graph = (_device as CudaDevice)?.Capture(Rounds);
+        Action sample = graph is null ? Rounds : graph.Replay;
+        if (graph is not null) sample();
+        List<double> times = [];
+        long begin = Stopwatch.GetTimestamp();
+        while (times.Count < _settings.FewestSamples || (Stopwatch.GetElapsedTime(begin).TotalSeconds < _settings.Seconds && times.Count < MostSamples))
+            times.Add(_clock.TimeUs(sample) / (rounds * calls.Count));
+        return times;
+    }
+
+    private Roofline RooflineOf(DType dtype)
+    {
+        if (_rooflines.TryGetValue(dtype, out Roofline known)) return known;
+        if (_bytesPerSecond == 0) _bytesPerSecond = 2 * _settings.CopyBytes / MedianSeconds(Copy());
+        double flops = dtype == DType.Float32 ? Peak(PeakKernels.MultiplyAdd, BitConverter.SingleToUInt32Bits(0.5f), PeakKernels.MultiplyAddFlops)
+            : dtype == DType.BFloat16 ? Peak(PeakKernels.TensorCores<BF16>, Pair(BF16.ToBits(0.5f)), PeakKernels.TensorFlops)
+            : Peak(PeakKernels.TensorCores<FP16>, Pair(FP16.ToBits(0.5f)), PeakKernels.TensorFlops);
+        return _rooflines[dtype] = new Roofline(_bytesPerSecond, flops);
+    }
+
+    private Func<CudaOperands, Action> Copy() => operands =>
+    {
+        long source = operands.Values<FP32>(_settings.CopyBytes / sizeof(float)).Address, target = operands.Reserve<FP32>(_settings.CopyBytes / sizeof(float)).Address;
+        return () => _device.Copy(source, target, _settings.CopyBytes);
+    };
+
+    private double Peak(Action<PeakArguments> kernel, uint operand, double blockFlops)
+    {
+        // Two blocks a multiprocessor: sixteen warps keep every unit busy.
+        int blocks = 2 * _device.MultiProcessors;
+        double seconds = MedianSeconds(operands =>
+        {
+            PeakArguments arguments = new() { Result = operands.Reserve<FP32>((long)blocks * PeakKernels.Threads), Iterations = _settings.PeakIterations, Operand = operand };
+            return () => _device.Launch(kernel, new GridSize(blocks), arguments);
+        });
+        return blocks * blockFlops * _settings.PeakIterations / seconds;
+    }
+
+    private double MedianSeconds(Func<CudaOperands, Action> prepare)
+    {
+        using CudaOperands operands = new(_device, Workspace);
+        List<double> times = Sample([prepare(operands)]);
+        times.Sort();
+        return times[times.Count / 2] * 1e-6;
+    }
+
+    private static uint Pair(uint bits) => bits | bits << 16;
+}

@@ -1,0 +1,64 @@
+using BgeMetal.Kernels.Runtime;
+
+namespace BgeMetal.Kernels.Bench;
+
+/// <summary>Times the kernels of <see cref="BenchTable"/>, one result after another as they are measured.</summary>
+public static class KernelBench
+{
+    /// <summary>The CPU's cases that match a filter (see <see cref="BenchCase.Matches"/>); an empty filter matches all.</summary>
+    public static IReadOnlyList<BenchCase> CpuCases(string filter) => [.. BenchTable.All.SelectMany(op => op.CpuCases()).Where(item => item.Matches(filter))];
+
+    /// <summary>The GPU's cases that match a filter.</summary>
+    public static IReadOnlyList<BenchCase> CudaCases(string filter) => [.. BenchTable.All.SelectMany(op => op.CudaCases()).Where(item => item.Matches(filter))];
+
+    /// <summary>
+    /// Measures on the CPU. The first results are the roofline's own: copy bandwidth and the multiply-add peak of the same threads.
+    /// </summary>
+    /// <param name="cases">What to measure.</param>
+    /// <param name="threads">At least 1.</param>
+    /// <param name="seconds">Time to spend on a case; a few samples are always taken.</param>
+    public static IEnumerable<BenchResult> RunOnCpu(IReadOnlyList<BenchCase> cases, int threads, double seconds)
+    {
+        ArgumentNullException.ThrowIfNull(cases);
+        using CpuBench bench = new(threads, seconds);
+        foreach (BenchResult limit in bench.Limits()) yield return limit;
+        foreach (BenchCase item in cases) yield return bench.Measure(item);
+    }
+
+    /// <summary>
+    /// Measures on a GPU. The first results are the roofline's own: multiply-adds, tensor cores, copy bandwidth. Where cuBLAS is installed, plain products
+    /// are followed by its result. A case whose operands do not fit the memory is left out and reported.
+    /// </summary>
+    /// <exception cref="DeviceException">A kernel fails.</exception>
+    public static IEnumerable<BenchResult> RunOnCuda(CudaDevice device, IReadOnlyList<BenchCase> cases, double seconds, Action<string> report)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(report);
+        return RunOnCuda(device, cases, new CudaBenchSettings { Seconds = seconds, RotateBytes = 2L * device.SecondLevelCacheBytes }, report);
+    }
+
+    internal static IEnumerable<BenchResult> RunOnCuda(KernelDevice device, IReadOnlyList<BenchCase> cases, CudaBenchSettings settings, Action<string> report)
+    {
+        using CudaBench bench = new(device, settings);
+        report(bench.HasCublas ? "cuBLAS is there: products are measured beside it" : "no cuBLAS on this machine: products have no peer");
+        foreach (BenchResult limit in bench.Limits()) yield return limit;
+        foreach (BenchCase item in cases)
+        {
+            using IEnumerator<BenchResult> results = bench.Measure(item).GetEnumerator();
+            while (TryNext(results, item, report)) yield return results.Current;
+        }
+    }
+
+    private static bool TryNext(IEnumerator<BenchResult> results, BenchCase item, Action<string> report)
+    {
+        try
+        {
+            return results.MoveNext();
+        }
+        catch (DeviceException e) when (e.DriverResult == DriverApi.OutOfMemory)
+        {
+            report($"{item} is left out: {e.Message}");
+            return false;
+        }
+    }
+}
