@@ -25,5 +25,6 @@ internal static class CommandList
         FinetuneRerankerCommand.Create(terminal),
         FinetuneLlmEmbedderCommand.Create(terminal),
         ScoreCommand.Create(terminal),
+        KernelsCommand.Create(terminal),
     ];
 }
