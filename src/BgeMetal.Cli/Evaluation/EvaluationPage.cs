@@ -58,7 +58,7 @@ internal sealed class EvaluationPage
     private static string Describe(EvaluatedSet set)
     {
         RetrievalReport report = set.Report;
-        string left = report.QueriesWithoutRelevant > 0 ? $", {Terminal.Count(report.QueriesWithoutRelevant)} judged queries without a relevant passage left out" : "";
+        string left = report.QueriesWithoutRelevant > 0 ? $", {Terminal.Count(report.QueriesWithoutRelevant)} without a relevant passage count 0" : "";
         string lost = report.QueriesWithoutResults > 0 ? $", {Terminal.Count(report.QueriesWithoutResults)} without results count 0" : "";
         string passages = set.Data is { } data ? $" over {Terminal.Count(data.Corpus.Count)} passages" : "";
         return $"{Terminal.Count(report.Queries.Count)} queries{passages}{left}{lost}";
@@ -73,7 +73,7 @@ internal sealed class EvaluationPage
             double[] values = [.. sets.Select(set => set.Report.Averages[name])];
             return (string[])[EvaluationTable.Name(name), .. values.Select(EvaluationTable.Value), .. average.Select(_ => EvaluationTable.Value(values.Average()))];
         }), texts: 1);
-        _html.Append("<p class=\"note\">As trec_eval defines them: equal scores are ranked by descending passage id, a query without results counts 0, a query without relevant passages is left out.</p>\n");
+        _html.Append("<p class=\"note\">As trec_eval defines them: equal scores are ranked by descending passage id, a query without results or without a relevant passage counts 0.</p>\n");
     }
 
     private void Set(EvaluatedSet set)

@@ -11,7 +11,8 @@ namespace BgeMetal.Retrieval;
 /// <item>precision@k: hits(k) / k, also where the list is shorter than k.</item>
 /// <item>hit_rate@k: 1 when a relevant passage is among the first k, else 0.</item>
 /// </list>
-/// Averages are over the queries that have a relevant passage. A query without results counts 0 everywhere; a query without relevant passages is left out.
+/// Equal scores are ranked by passage id, descending (<see cref="RetrievalRun"/>). Averages are over all judged queries, as with trec_eval -c: a query without results, or
+/// without a relevant passage, counts 0 everywhere.
 /// </summary>
 public static class RetrievalMetrics
 {
@@ -32,12 +33,7 @@ public static class RetrievalMetrics
         {
             IReadOnlyDictionary<string, int> judged = judgements.Of(query);
             int[] ideal = [.. judged.Values.Where(r => r > 0).OrderDescending()];
-            if (ideal.Length == 0)
-            {
-                withoutRelevant++;
-                continue;
-            }
-
+            if (ideal.Length == 0) withoutRelevant++;
             IEnumerable<RankedPassage> list = run.Of(query);
             if (ignoreIdenticalIds) list = list.Where(p => p.Id != query);
             int[] gains = [.. list.Select(p => Math.Max(0, judged.GetValueOrDefault(p.Id)))];
@@ -45,7 +41,7 @@ public static class RetrievalMetrics
             queries.Add(new QueryReport(query, ideal.Length, gains.Length, Values(gains, ideal, ks)));
         }
 
-        if (queries.Count == 0) throw new BgeMetalException("cannot evaluate", "no query has a relevant passage");
+        if (queries.Count == withoutRelevant) throw new BgeMetalException("cannot evaluate", "no query has a relevant passage");
         return new RetrievalReport(Names(ks), queries, withoutRelevant, withoutResults);
     }
 
@@ -57,6 +53,7 @@ public static class RetrievalMetrics
     {
         int n = ks.Length;
         double[] values = new double[(6 * n) + 1];
+        if (ideal.Length == 0) return values;
         for (int i = 0; i < n; i++)
         {
             int k = ks[i], hits = gains.Take(k).Count(g => g > 0), first = Array.FindIndex(gains, g => g > 0);

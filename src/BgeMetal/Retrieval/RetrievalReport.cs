@@ -37,7 +37,7 @@ public sealed class RetrievalReport
     /// <summary>The average of each measure over <see cref="Queries"/>.</summary>
     public IReadOnlyDictionary<string, double> Averages { get; }
 
-    /// <summary>Judged queries without a relevant passage; they are left out.</summary>
+    /// <summary>Judged queries without a relevant passage; they count 0.</summary>
     public int QueriesWithoutRelevant { get; }
 
     /// <summary>Measured queries without any result; they count 0.</summary>
@@ -96,7 +96,7 @@ public sealed class RetrievalReport
         file.Commit();
     }
 
-    /// <summary>Reads what <see cref="WriteCsv"/> wrote. The counts of queries left out or without results are not in the file; the latter is counted again.</summary>
+    /// <summary>Reads what <see cref="WriteCsv"/> wrote. The counts of queries without relevant passages and without results are counted again.</summary>
     /// <exception cref="BgeMetalException">The file cannot be read, its header is not of that form, or a line is bad (with its number).</exception>
     public static RetrievalReport ReadCsv(string path)
     {
@@ -114,7 +114,7 @@ public sealed class RetrievalReport
             HashSet<string> seen = new(StringComparer.Ordinal);
             while (rows.Read()) queries.Add(Query(rows.Record!, header, seen, why => new BgeMetalException(Failure, why, path, rows.RawRow)));
             if (queries.Count == 0) throw new BgeMetalException(Failure, "it has no query", path);
-            return new RetrievalReport(header[3..], queries, 0, queries.Count(query => query.Retrieved == 0));
+            return new RetrievalReport(header[3..], queries, queries.Count(query => query.Relevant == 0), queries.Count(query => query.Retrieved == 0));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or CsvHelperException)
         {

@@ -80,13 +80,13 @@ public sealed class RetrievalMetricsTests : IDisposable
     }
 
     [Fact]
-    public void A_query_without_results_counts_zero_and_one_without_relevant_passages_is_left_out()
+    public void A_query_without_results_or_without_relevant_passages_counts_zero_as_with_trec_eval_c()
     {
         RetrievalReport report = Evaluate("found:a=1 lost:a=1 hopeless:a=0", "found:a=1 hopeless:a=1 unjudged:a=1", 1);
-        Assert.Equal(["found", "lost"], report.Queries.Select(q => q.QueryId));
-        Assert.Equal(0.5, report["ndcg@1"], 1e-12);
+        Assert.Equal(["found", "lost", "hopeless"], report.Queries.Select(q => q.QueryId));
+        Assert.Equal(1 / 3.0, report["ndcg@1"], 1e-12);
         Assert.Equal((1, 1), (report.QueriesWithoutRelevant, report.QueriesWithoutResults));
-        Assert.All(report.Queries[1].Values, v => Assert.Equal(0, v));
+        Assert.All(report.Queries.Skip(1).SelectMany(q => q.Values), v => Assert.Equal(0, v));
     }
 
     [Fact]
@@ -162,16 +162,16 @@ public sealed class RetrievalMetricsTests : IDisposable
     [Fact]
     public void The_report_is_written_as_json_and_csv()
     {
-        RetrievalReport report = Evaluate("q1:a=1 q,2:a=1 q3:a=0", "q1:a=1 q,2:b=2 q,2:a=1", 1);
+        RetrievalReport report = Evaluate("q1:a=1 q,2:a=1 q3:a=0 q4:a=1", "q1:a=1 q,2:b=2 q,2:a=1 q4:a=1", 1);
         report.WriteJson(Path.Combine(_folder, "metrics.json"), [new("model", "bge"), new("data", "中文")]);
         report.WriteCsv(Path.Combine(_folder, "queries.csv"));
         Assert.Equal("""
             {
               "model": "bge",
               "data": "中文",
-              "queries": 2,
+              "queries": 4,
               "queries_without_relevant": 1,
-              "queries_without_results": 0,
+              "queries_without_results": 1,
               "metrics": {
                 "ndcg@1": 0.5,
                 "mrr@1": 0.5,
@@ -179,12 +179,12 @@ public sealed class RetrievalMetricsTests : IDisposable
                 "map@1": 0.5,
                 "precision@1": 0.5,
                 "hit_rate@1": 0.5,
-                "map": 0.75
+                "map": 0.625
               }
             }
 
             """.ReplaceLineEndings("\n"), File.ReadAllText(Path.Combine(_folder, "metrics.json")));
-        Assert.Equal("query_id,relevant,retrieved,ndcg@1,mrr@1,recall@1,map@1,precision@1,hit_rate@1,map\nq1,1,1,1,1,1,1,1,1,1\n\"q,2\",1,2,0,0,0,0,0,0,0.5\n",
+        Assert.Equal("query_id,relevant,retrieved,ndcg@1,mrr@1,recall@1,map@1,precision@1,hit_rate@1,map\nq1,1,1,1,1,1,1,1,1,1\n\"q,2\",1,2,0,0,0,0,0,0,0.5\nq3,0,0,0,0,0,0,0,0,0\nq4,1,1,1,1,1,1,1,1,1\n",
             File.ReadAllText(Path.Combine(_folder, "queries.csv")));
     }
 }
