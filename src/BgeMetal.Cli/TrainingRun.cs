@@ -20,7 +20,6 @@ internal static class TrainingRun
             {
                 bar ??= terminal.Watch("training", "steps", step.TotalSteps);
                 bar.Report(1);
-                if (step.Skipped is { } reason) terminal.Warn($"step {step.Step} changed nothing: {reason}");
                 if (DateTime.UtcNow - said < s_interval) return;
                 said = DateTime.UtcNow;
                 terminal.Say(string.Create(CultureInfo.InvariantCulture, $"step {step.Step} of {step.TotalSteps}: loss {step.Loss:0.0000}"));

@@ -87,20 +87,15 @@ internal static class PretrainStepCommand
         using TrainableModel model = RetroMaeModel.Load(folder.Path, new ComputeOptions { Threads = settings.Threads }, settings.Seed, null);
         using RetroMaeObjective objective = new(model, RetroMaeModel.Names(model.Config), form == DupMae ? 0.1f : 0, form is Tiled or DupMae ? null : MaterialisedLogits.CrossEntropy);
         AdamWOptimizer optimizer = new(model.Parameters, new TrainingOptions { OutputDirectory = "" }, model.Device);
-        using StepScalars scalars = new(model.Device, 1);
         double loss = 0, cpu = double.PositiveInfinity;
         List<double> times = [];
         for (int step = 0; step < settings.Steps; step++)
         {
             TimeSpan before = Environment.CpuUsage.TotalTime;
             long start = Stopwatch.GetTimestamp();
-            scalars.Begin(1, 1);
-            model.Parameters.ZeroGradients();
-            objective.Backpropagate(batch, scalars.LossGradient, (ulong)settings.Seed, scalars.Loss(0));
-            optimizer.Step(1e-5, scalars);
-            scalars.Read();
-            optimizer.Finish(scalars);
-            if (step == 0) loss = scalars.ReadLoss(0);
+            double value = objective.Backpropagate(batch, 1, (ulong)settings.Seed);
+            optimizer.Step(1e-5, optimizer.GradientNorm());
+            if (step == 0) loss = value;
             if (step == 0 && settings.Steps > 1) continue;
             times.Add(Stopwatch.GetElapsedTime(start).TotalMilliseconds);
             cpu = Math.Min(cpu, (Environment.CpuUsage.TotalTime - before).TotalMilliseconds);

@@ -10,15 +10,11 @@ namespace BgeMetal.Autograd;
 /// </summary>
 internal sealed class Tape : IDisposable
 {
-    private const int SeedsAtATime = 64;
-
     private readonly ArenaMark _start;
     private readonly List<Step> _steps = [];
     private readonly GradientSlots _slots;
     private ulong _seed;
     private ulong _draws;
-    private ulong _lastUploaded;
-    private Tensor _uploaded;
 
     private Tape(Arena arena, TrainableParameters? parameters, ulong seed)
     {
@@ -78,28 +74,10 @@ internal sealed class Tape : IDisposable
     public Tensor GradToAddTo(Tensor x) => _slots.GetToAddTo(x);
 
     /// <summary>Draws dropout masks from <paramref name="seed"/> from here on, as a tape of this seed does from its start.</summary>
-    public void DrawFrom(ulong seed) => (_seed, _draws, _lastUploaded) = (seed, 0, 0);
+    public void DrawFrom(ulong seed) => (_seed, _draws) = (seed, 0);
 
     /// <summary>A seed for the next dropout mask.</summary>
-    public ulong NextSeed() => SeedOf(++_draws);
-
-    /// <summary>The same seed as two integers in the device's memory, low half first. Many are uploaded at a time.</summary>
-    public Tensor NextSeedOnDevice()
-    {
-        if (_draws >= _lastUploaded)
-        {
-            Span<int> halves = stackalloc int[2 * SeedsAtATime];
-            for (int i = 0; i < SeedsAtATime; i++)
-            {
-                ulong seed = SeedOf(_draws + 1 + (ulong)i);
-                (halves[2 * i], halves[(2 * i) + 1]) = ((int)seed, (int)(seed >> 32));
-            }
-            _uploaded = Arena.Integers(halves);
-            _lastUploaded = _draws + SeedsAtATime;
-        }
-        int next = SeedsAtATime - (int)(_lastUploaded - _draws++);
-        return _uploaded.ColumnRange(2 * next, 2);
-    }
+    public ulong NextSeed() => SplitMix64.Mix(_seed + ++_draws * SplitMix64.Increment);
 
     /// <summary>Gradients of every parameter and activation for d loss = <paramref name="scale"/>; parameter gradients are added to what is there.</summary>
     public void Backward(Tensor loss, float scale)
@@ -109,14 +87,11 @@ internal sealed class Tape : IDisposable
         RunBackward();
     }
 
-    /// <summary>
-    /// Like <see cref="Backward(Tensor, float)"/>, starting from a known gradient of <paramref name="output"/>: of a loss for instance a [1, 1] that is read when the
-    /// device gets there. Its rows are as far apart as the output's.
-    /// </summary>
+    /// <summary>Like <see cref="Backward(Tensor, float)"/>, starting from a known gradient of <paramref name="output"/>.</summary>
     public void Backward(Tensor output, Tensor gradient)
     {
         Tensor slot = Grad(output).Buffer;
-        Device.Copy(gradient.Address, slot.Address, output.ExtentBytes);
+        Device.Copy(gradient.Address, slot.Address, (long)output.Rows * output.RowStride * output.DType.SizeBytes);
         RunBackward();
     }
 
@@ -135,8 +110,6 @@ internal sealed class Tape : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => Arena.Rewind(_start);
-
-    private ulong SeedOf(ulong draw) => SplitMix64.Mix(_seed + draw * SplitMix64.Increment);
 
     private void RunBackward()
     {

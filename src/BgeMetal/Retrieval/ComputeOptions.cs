@@ -24,9 +24,6 @@ public sealed record ComputeOptions
     /// <summary>Whether a GPU will be used, as far as can be told without opening it.</summary>
     public bool UsesGpu => Wanted() is { } device && (device.StartsWith(Cuda, StringComparison.Ordinal) || (device == "auto" && Gpus.Count > 0));
 
-    /// <summary>Opens another device to train on than the options name, such as the emulated GPU; null for none.</summary>
-    internal Func<Tensors.Device>? Opener { get; init; }
-
     /// <summary>The number of threads that will be used.</summary>
     internal int EffectiveThreads => Threads > 0 ? Threads : Environment.ProcessorCount;
 

@@ -71,9 +71,6 @@ internal sealed unsafe class Device : IDisposable
     /// <summary>Where kernels are launched (CUDA only).</summary>
     public KernelDevice Kernels => _kernels ?? throw new InvalidOperationException("the CPU launches no kernels");
 
-    /// <summary>Whether small gradients vanish in the storage type unless the loss is scaled up: binary16.</summary>
-    public bool NeedsLossScale => DType == DType.Float16;
-
     /// <summary>Memory for intermediate sums (CUDA only), 256-byte aligned.</summary>
     public nint WorkspaceAddress => (nint)(_workspace?.Address ?? 0);
 

@@ -13,9 +13,6 @@ namespace BgeMetal.Tensors;
 internal readonly record struct PackedTensors(
     Tensor TokenIds, Tensor PositionIds, Tensor TokenTypeIds, Tensor CuSeqlens, Tensor ClsOffsets, int MaxSeqlen)
 {
-    /// <summary>The same numbers in host memory, valid until the batch is refilled; empty where nobody gave them.</summary>
-    public HostBatch Host { get; init; }
-
     /// <summary>Tokens of the whole batch that come before this part of it: dropout masks are drawn by the place in the whole.</summary>
     public int FirstToken { get; init; }
 
@@ -28,10 +25,3 @@ internal readonly record struct PackedTensors(
     /// <summary>B: sequences.</summary>
     public int Sequences => CuSeqlens.Columns - 1;
 }
-
-/// <summary>What <see cref="PackedTensors"/> hold, as the host knows it.</summary>
-/// <param name="TokenIds">[T].</param>
-/// <param name="PositionIds">[T].</param>
-/// <param name="TokenTypeIds">[T].</param>
-/// <param name="CuSeqlens">[B+1].</param>
-internal readonly record struct HostBatch(ReadOnlyMemory<int> TokenIds, ReadOnlyMemory<int> PositionIds, ReadOnlyMemory<int> TokenTypeIds, ReadOnlyMemory<int> CuSeqlens);

@@ -45,9 +45,6 @@ internal readonly struct Tensor
     /// <summary>Elements from one row's start to the next one's.</summary>
     public int RowStride { get; }
 
-    /// <summary>Bytes from the first element to the end of the last, the padding in between included.</summary>
-    public long ExtentBytes => Rows == 0 ? 0 : ((((long)Rows - 1) * RowStride) + Columns) * DType.SizeBytes;
-
     /// <summary>The address of the tensor that this is a column range of; its own when it is no range.</summary>
     public nint WholeAddress { get; }
 

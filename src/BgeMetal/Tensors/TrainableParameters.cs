@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using BgeMetal.Kernels;
 using BgeMetal.Kernels.Cpu;
 
@@ -10,198 +9,149 @@ namespace BgeMetal.Tensors;
 /// <param name="Decayed">Whether weight decay applies: to weights and tables, not to biases and LayerNorm gains.</param>
 internal readonly record struct ParameterSpan(long Start, long Count, bool Decayed);
 
-/// <summary>Spans that follow each other without a gap, which CUDA updates in one launch.</summary>
-/// <param name="Start">First element in the flat buffers.</param>
-/// <param name="Count">Elements.</param>
-/// <param name="SpanEnds">Where each span ends, counted from the run's start, int32 [1, spans].</param>
-/// <param name="SpanDecays">1 for each span that decays, else 0, int32 [1, spans].</param>
-internal readonly record struct ParameterRun(long Start, long Count, Tensor SpanEnds, Tensor SpanDecays);
-
 /// <summary>
 /// The parameters of a model in training: one flat fp32 master and, in the same layout, one flat gradient and the two moments, so that zeroing is one
-/// fill, the norm one reduction, the update one pass and a checkpoint one write. Decayed parameters come first; layers that share their input have their
-/// weights, and their biases, one after another without gaps. Operations read copies: on the CPU packed panels of the linear layers, renewed by
-/// <see cref="Repack"/> after every update; on CUDA, below fp32, one flat copy of everything in the storage type, which the update itself renews.
+/// fill, the norm one reduction, the update one pass and a checkpoint one write. Decayed parameters come first. The packed forms that the matmul
+/// reads are copies, renewed by <see cref="Repack"/> after every update.
 /// </summary>
 internal sealed unsafe class TrainableParameters : ParameterStore
 {
     private const int Alignment = 16;
-    private readonly Device _device;
     private readonly List<(ParameterSpec Spec, long Start)> _layout = [];
     private readonly Dictionary<string, Tensor> _masters = new(StringComparer.Ordinal);
-    private readonly DeviceBlock[] _flat = new DeviceBlock[Enum.GetValues<FlatBuffer>().Length];
-    private readonly DeviceBlock? _compute;
-    private readonly PackedWeights? _packed;
-    private readonly DeviceBlock? _spanTable;
+    private readonly NativeBuffer _master;
+    private readonly NativeBuffer _grad;
+    private readonly NativeBuffer _firstMoment;
+    private readonly NativeBuffer _secondMoment;
+    private readonly NativeBuffer _packed;
 
     /// <summary>Lays out room for the parameters; <paramref name="frozen"/> names those that no update touches.</summary>
     public TrainableParameters(Device device, IEnumerable<ParameterSpec> dense, IEnumerable<LinearSpec> linears, IReadOnlySet<string> frozen)
     {
-        _device = device;
         List<LinearSpec> groups = [.. linears];
-        foreach (ParameterSpec[] unit in Units(dense, groups))
+        ParameterSpec[] specs = [.. dense.Concat(groups.SelectMany(group => group.Parameters())).OrderBy(spec => IsDecayed(spec) ? 0 : 1)];
+        foreach (ParameterSpec spec in specs)
         {
-            foreach (ParameterSpec spec in unit)
-            {
-                _layout.Add((spec, Count));
-                Count += spec.Count;
-            }
-            Count = Padded(Count);
+            _layout.Add((spec, Count));
+            Count += (spec.Count + Alignment - 1) / Alignment * Alignment;
         }
-        for (int i = 0; i < _flat.Length; i++) _flat[i] = Zeros(Count * sizeof(float));
-        if (device.DType != DType.Float32) _compute = Zeros(Count * device.DType.SizeBytes);
+        _master = NativeBuffer.OfFloats(Count, clear: true);
+        _grad = NativeBuffer.OfFloats(Count, clear: true);
+        _firstMoment = NativeBuffer.OfFloats(Count, clear: true);
+        _secondMoment = NativeBuffer.OfFloats(Count, clear: true);
         foreach ((ParameterSpec spec, long start) in _layout)
+            _masters.Add(spec.Name, new Tensor(device, (nint)(_master.Floats + start), DType.Float32, spec.Rows, spec.Columns, spec.Columns));
+        foreach (ParameterSpec spec in specs.Where(spec => spec.Role != ParameterRole.Matrix)) Add(spec.Name, _masters[spec.Name]);
+        _packed = NativeBuffer.OfFloats(groups.Sum(PackedFloats), clear: true);
+        float* next = _packed.Floats;
+        foreach (LinearSpec group in groups)
         {
-            _masters.Add(spec.Name, new Tensor(device, AddressOf(FlatBuffer.Master, start), DType.Float32, spec.Rows, spec.Columns, spec.Columns));
-            if (spec.Role != ParameterRole.Matrix) Add(spec.Name, Compute(start, spec.Rows, spec.Columns));
+            Add(Layout(device, group, next));
+            next += PackedFloats(group);
         }
-        if (device.Kind == DeviceKind.Cpu)
-        {
-            _packed = new PackedWeights(device, groups, _masters);
-            foreach (LinearWeight linear in _packed.Linears) Add(linear);
-        }
-        else
-        {
-            Dictionary<string, long> starts = _layout.ToDictionary(entry => entry.Spec.Name, entry => entry.Start, StringComparer.Ordinal);
-            foreach (LinearSpec group in groups)
-            {
-                Tensor bias = Compute(starts[group.Layers[0] + ".bias"], 1, group.Layers.Length * group.OutFeatures);
-                Add(new LinearWeight(group, Compute(starts[group.Layers[0] + ".weight"], 1, 1).Address, bias, group.Layers.Length));
-            }
-        }
-        Spans = MergeSpans(frozen);
-        if (device.Kind == DeviceKind.Cpu || Spans.Count == 0) return;
-        _spanTable = device.Allocate(2L * Spans.Count * sizeof(int));
-        Runs = JoinRuns(_spanTable.Address);
+        Spans = [.. MergeSpans(frozen)];
     }
 
-    /// <summary>Bytes that such parameters will take on the CPU.</summary>
+    /// <summary>Bytes that such parameters will take.</summary>
     public static long SizeOf(IEnumerable<ParameterSpec> dense, IEnumerable<LinearSpec> linears)
     {
         List<LinearSpec> groups = [.. linears];
-        long count = Units(dense, groups).Sum(unit => Padded(unit.Sum(spec => spec.Count)));
-        return sizeof(float) * ((4 * count) + PackedWeights.Floats(groups));
+        long count = dense.Concat(groups.SelectMany(group => group.Parameters())).Sum(spec => (spec.Count + Alignment - 1) / Alignment * Alignment);
+        return sizeof(float) * ((4 * count) + groups.Sum(PackedFloats));
     }
 
     /// <summary>Elements of each flat buffer, padding included (which stays zero).</summary>
     public long Count { get; }
 
-    /// <summary>What the optimiser updates, in order.</summary>
+    /// <summary>What the optimiser updates.</summary>
     public IReadOnlyList<ParameterSpan> Spans { get; }
 
-    /// <summary>The same, joined and with their ends on the device (CUDA); empty on the CPU.</summary>
-    public IReadOnlyList<ParameterRun> Runs { get; } = [];
+    /// <summary>The fp32 weights.</summary>
+    public float* Master => _master.Floats;
 
-    /// <summary>The fp32 weights (CPU).</summary>
-    public float* Master => (float*)AddressOf(FlatBuffer.Master);
+    /// <summary>The gradients, added to by every backward pass.</summary>
+    public float* Grad => _grad.Floats;
 
-    /// <summary>The gradients (CPU).</summary>
-    public float* Grad => (float*)AddressOf(FlatBuffer.Gradient);
+    /// <summary>Adam's first moments.</summary>
+    public float* FirstMoment => _firstMoment.Floats;
 
-    /// <summary>Adam's first moments (CPU).</summary>
-    public float* FirstMoment => (float*)AddressOf(FlatBuffer.FirstMoment);
-
-    /// <summary>Adam's second moments (CPU).</summary>
-    public float* SecondMoment => (float*)AddressOf(FlatBuffer.SecondMoment);
+    /// <summary>Adam's second moments.</summary>
+    public float* SecondMoment => _secondMoment.Floats;
 
     /// <inheritdoc/>
-    public override long SizeBytes => _flat.Sum(block => block.SizeBytes) + (_compute?.SizeBytes ?? 0) + (_packed?.SizeBytes ?? 0);
+    public override long SizeBytes => _master.SizeBytes * 4 + _packed.SizeBytes;
 
     /// <summary>Every parameter with its master weights, in layout order.</summary>
     public IEnumerable<(ParameterSpec Spec, Tensor Master)> All => _layout.Select(entry => (entry.Spec, _masters[entry.Spec.Name]));
 
-    /// <summary>Every parameter with its place in the flat buffers, in layout order.</summary>
-    public IReadOnlyList<(ParameterSpec Spec, long Start)> Layout => _layout;
-
-    /// <summary>The address of an element of a flat buffer, in the device's memory.</summary>
-    public nint AddressOf(FlatBuffer buffer, long start = 0) => _flat[(int)buffer].Address + (nint)(start * sizeof(float));
-
-    /// <summary>The address of an element's low-precision copy; 0 where operations read the master itself or packed panels.</summary>
-    public nint AddressOfCopy(long start = 0) => _compute is null ? 0 : _compute.Address + (nint)(start * _device.DType.SizeBytes);
-
-    /// <summary>The gradient of a table, a vector or the row-major weights of linear layers: a master weight, or what operations read of it.</summary>
+    /// <summary>The gradient of a master weight, table or vector.</summary>
     public Tensor GradientOf(Tensor parameter)
     {
-        nint first = parameter.DType == DType.Float32 ? AddressOf(FlatBuffer.Master) : AddressOfCopy();
-        long start = (parameter.Address - first) / parameter.DType.SizeBytes;
+        long start = (parameter.Address - (nint)_master.Floats) / sizeof(float);
         if (start < 0 || start >= Count) throw new ArgumentException("not one of these parameters", nameof(parameter));
-        return new Tensor(parameter.Device, AddressOf(FlatBuffer.Gradient, start), DType.Float32, parameter.Rows, parameter.Columns, parameter.RowStride);
+        return new Tensor(parameter.Device, (nint)(_grad.Floats + start), DType.Float32, parameter.Rows, parameter.Columns, parameter.RowStride);
     }
 
-    /// <summary>Sets all gradients to zero; on CUDA enqueued.</summary>
-    public void ZeroGradients() => _device.Clear(AddressOf(FlatBuffer.Gradient), Count * sizeof(float));
-
-    /// <summary>A flat buffer in host memory; on CUDA a copy, for which it waits.</summary>
-    public HostFloats OnHost(FlatBuffer buffer) =>
-        _device.Kind == DeviceKind.Cpu ? new HostFloats(AddressOf(buffer)) : new HostFloats(_device, AddressOf(buffer), Count);
-
-    /// <summary>Sets elements of a flat buffer from <paramref name="start"/> on.</summary>
-    public void Write(FlatBuffer buffer, long start, ReadOnlySpan<float> values) => _device.Write(values, AddressOf(buffer, start));
+    /// <summary>Sets all gradients to zero.</summary>
+    public void ZeroGradients() => System.Runtime.InteropServices.NativeMemory.Clear(_grad.Bytes, (nuint)_grad.SizeBytes);
 
     /// <summary>The name of the first parameter with a weight or a gradient that is not finite, in the model's order; null when all are.</summary>
-    /// <param name="withGradients">False to look at the weights alone.</param>
-    public string? FirstNotFinite(bool withGradients = true)
+    public string? FirstNotFinite()
     {
-        using HostFloats weights = OnHost(FlatBuffer.Master), gradients = OnHost(withGradients ? FlatBuffer.Gradient : FlatBuffer.Master);
         foreach ((ParameterSpec spec, long start) in _layout)
             for (long i = start; i < start + spec.Count; i++)
-                if (!float.IsFinite(*weights.At(i)) || !float.IsFinite(*gradients.At(i))) return spec.Name;
+                if (!float.IsFinite(Master[i]) || !float.IsFinite(Grad[i])) return spec.Name;
         return null;
     }
 
     /// <inheritdoc/>
     public override void Fill(WorkerTeam team, ParameterReader read)
     {
-        if (_device.Kind == DeviceKind.Cpu)
-        {
-            foreach ((ParameterSpec spec, Tensor master) in All) read(spec, new Span<float>(master.Floats, checked((int)spec.Count)));
-            Repack(team);
-            return;
-        }
-        using NativeBuffer values = NativeBuffer.OfFloats(_layout.Max(entry => entry.Spec.Count));
-        foreach ((ParameterSpec spec, long start) in _layout)
-        {
-            Span<float> floats = new(values.Floats, checked((int)spec.Count));
-            read(spec, floats);
-            Write(FlatBuffer.Master, start, floats);
-            if (_compute is null) continue;
-            Span<byte> bytes = MemoryMarshal.AsBytes(floats);
-            ElementConversion.FromFloats(floats, _device.DType, bytes);
-            _device.Write<byte>(bytes[..(floats.Length * _device.DType.SizeBytes)], AddressOfCopy(start));
-        }
+        foreach ((ParameterSpec spec, Tensor master) in All) read(spec, new Span<float>(master.Floats, checked((int)spec.Count)));
+        Repack(team);
     }
 
-    /// <summary>Renews the packed copies from the master weights (CPU; on CUDA the update has renewed the copy).</summary>
-    public void Repack(WorkerTeam team) => _packed?.Renew(team);
+    /// <summary>Renews the packed copies from the master weights.</summary>
+    public void Repack(WorkerTeam team)
+    {
+        foreach (LinearWeight linear in Linears)
+        {
+            LinearSpec spec = linear.Spec;
+            LinearMasters masters = linear.Masters!;
+            int stride = LinearWeight.Stride(spec);
+            for (int i = 0; i < linear.LayerCount; i++)
+            {
+                float* weight = masters.Weights[i].Floats;
+                PackedMatrix.Pack(team, weight, spec.InFeatures, spec.OutFeatures, spec.InFeatures, linear.Panels + (long)i * stride * spec.InFeatures);
+                LinearBackward.PackTransposed(team, weight, spec.InFeatures, spec.OutFeatures, spec.InFeatures, masters.TransposedPanels(spec, i));
+                masters.Biases[i].RowSpan(0).CopyTo(linear.Bias.RowSpan(0)[(i * stride)..]);
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public override void Dispose()
     {
-        foreach (DeviceBlock block in _flat) block.Dispose();
-        _compute?.Dispose();
-        _packed?.Dispose();
-        _spanTable?.Dispose();
+        foreach (NativeBuffer buffer in new[] { _master, _grad, _firstMoment, _secondMoment, _packed }) buffer.Dispose();
     }
 
     private static bool IsDecayed(ParameterSpec spec) => spec.Role is ParameterRole.Table or ParameterRole.Matrix;
 
-    private static long Padded(long count) => (count + Alignment - 1) / Alignment * Alignment;
-
-    /// <summary>What lies without gaps: each table and vector, the weights of each group, the biases of each group; what decays first.</summary>
-    private static IEnumerable<ParameterSpec[]> Units(IEnumerable<ParameterSpec> dense, IEnumerable<LinearSpec> groups) =>
-        dense.Select(spec => (ParameterSpec[])[spec])
-            .Concat(groups.SelectMany(group => group.Parameters().GroupBy(spec => spec.Role, (_, specs) => specs.ToArray())))
-            .OrderBy(unit => IsDecayed(unit[0]) ? 0 : 1);
-
-    /// <summary>What operations read of the elements from <paramref name="start"/> on: the copy, or the master where that is read itself.</summary>
-    private Tensor Compute(long start, int rows, int columns) =>
-        new(_device, _compute is null ? AddressOf(FlatBuffer.Master, start) : AddressOfCopy(start), _device.DType, rows, columns, columns);
-
-    private DeviceBlock Zeros(long sizeBytes)
+    private static long PackedFloats(LinearSpec group)
     {
-        DeviceBlock block = _device.Allocate(sizeBytes);
-        _device.Clear(block.Address, sizeBytes);
-        return block;
+        long stride = LinearWeight.Stride(group), layers = group.Layers.Length;
+        return layers * (PackedMatrix.Length((int)stride, group.InFeatures) + stride + LinearMasters.TransposedFloats(group));
+    }
+
+    private LinearWeight Layout(Device device, LinearSpec group, float* memory)
+    {
+        int stride = LinearWeight.Stride(group), layers = group.Layers.Length;
+        float* transposed = memory + layers * PackedMatrix.Length(stride, group.InFeatures);
+        float* bias = transposed + layers * LinearMasters.TransposedFloats(group);
+        LinearMasters masters = new([.. group.Layers.Select(layer => _masters[layer + ".weight"])],
+            [.. group.Layers.Select(layer => _masters[layer + ".bias"])], (nint)transposed);
+        Tensor padded = new(device, (nint)bias, DType.Float32, 1, layers * stride, layers * stride);
+        return new LinearWeight(group, (nint)memory, padded, layers, masters);
     }
 
     private List<ParameterSpan> MergeSpans(IReadOnlySet<string> frozen)
@@ -218,27 +168,5 @@ internal sealed unsafe class TrainableParameters : ParameterStore
                 spans.Add(new ParameterSpan(start, end - start, IsDecayed(spec)));
         }
         return spans;
-    }
-
-    private List<ParameterRun> JoinRuns(nint table)
-    {
-        List<ParameterRun> runs = [];
-        for (int first = 0, count; first < Spans.Count; first += count)
-        {
-            count = 1;
-            while (first + count < Spans.Count && Spans[first + count - 1].Start + Spans[first + count - 1].Count == Spans[first + count].Start) count++;
-            long start = Spans[first].Start;
-            int[] ends = new int[count], decays = new int[count];
-            for (int i = 0; i < count; i++)
-            {
-                ends[i] = checked((int)(Spans[first + i].Start + Spans[first + i].Count - start));
-                decays[i] = Spans[first + i].Decayed ? 1 : 0;
-            }
-            nint endsAt = table + (2 * first * sizeof(int)), decaysAt = endsAt + (count * sizeof(int));
-            _device.Write<int>(ends, endsAt);
-            _device.Write<int>(decays, decaysAt);
-            runs.Add(new ParameterRun(start, ends[^1], new Tensor(_device, endsAt, DType.Int32, 1, count, count), new Tensor(_device, decaysAt, DType.Int32, 1, count, count)));
-        }
-        return runs;
     }
 }

@@ -11,9 +11,12 @@ internal sealed class LayerProbe
     /// <summary>To be given to <see cref="Autograd.Tape.Record(Arena, TrainableParameters, ulong, Action{string, Tensor}?)"/>.</summary>
     public void Look(string layer, Tensor x)
     {
-        if (FirstNotFinite is not null) return;
-        float[] values = new float[(long)x.Rows * x.Columns];
-        x.CopyTo(values);
-        if (!Array.TrueForAll(values, float.IsFinite)) FirstNotFinite = layer;
+        for (int row = 0; row < x.Rows && FirstNotFinite is null; row++)
+            foreach (float value in x.RowSpan(row))
+            {
+                if (float.IsFinite(value)) continue;
+                FirstNotFinite = layer;
+                break;
+            }
     }
 }

@@ -31,7 +31,7 @@ internal sealed class TrainableModel : IDisposable
     private readonly string _tokenizerDirectory;
     private ModelTokenizer? _tokenizer;
 
-    private TrainableModel(Checkpoint checkpoint, Device device, ExtraParameters extra, IReadOnlySet<string> frozen)
+    private TrainableModel(Checkpoint checkpoint, ComputeOptions compute, ExtraParameters extra, IReadOnlySet<string> frozen)
     {
         Config = checkpoint.Config;
         Directory = checkpoint.Directory;
@@ -40,12 +40,10 @@ internal sealed class TrainableModel : IDisposable
         _tokenizerDirectory = checkpoint.TransformerDirectory;
         Shape = Config.ToEncoderShape();
         Positions = Config.ModelType == ModelConfig.XlmRoberta ? new PositionRule(Config.PadTokenId) : PositionRule.Bert;
-        List<ParameterSpec> dense = [.. BertEncoder.Specs(Shape), .. extra.Dense];
-        List<LinearSpec> linears = [.. BertEncoder.LinearSpecs(Shape), .. extra.Linears];
-        Device = device;
-        if (device.Kind == DeviceKind.Cpu) TrainingMemory.RequireParameters(TrainableParameters.SizeOf(dense, linears));
-        Parameters = new TrainableParameters(device, dense, linears, frozen);
-        Parameters.Fill(device.Team, extra.Reader(checkpoint.Tensors));
+        TrainingMemory.RequireParameters(TrainableParameters.SizeOf(BertEncoder.Specs(Shape).Concat(extra.Dense), BertEncoder.LinearSpecs(Shape).Concat(extra.Linears)));
+        Device = Device.CpuThreads(compute.EffectiveThreads);
+        Parameters = new TrainableParameters(Device, BertEncoder.Specs(Shape).Concat(extra.Dense), BertEncoder.LinearSpecs(Shape).Concat(extra.Linears), frozen);
+        Parameters.Fill(Device.Team, extra.Reader(checkpoint.Tensors));
         Encoder = new BertEncoder(Parameters, Shape);
         KeepUntouched(checkpoint.Tensors, extra.Keeps);
     }
@@ -68,7 +66,7 @@ internal sealed class TrainableModel : IDisposable
     /// <summary>How positions are numbered.</summary>
     public PositionRule Positions { get; }
 
-    /// <summary>The device; on the CPU operations are split over all its threads.</summary>
+    /// <summary>The device, whose operations are split over all its threads.</summary>
     public Device Device { get; }
 
     /// <summary>What is trained.</summary>
@@ -97,28 +95,17 @@ internal sealed class TrainableModel : IDisposable
     {
         compute.Validate();
         using Checkpoint checkpoint = Checkpoint.Open(directory);
-        ExtraParameters parameters = extra(checkpoint);
-        Device device = compute.Opener?.Invoke() ?? compute.OpenDevice();
-        try
-        {
-            return new TrainableModel(checkpoint, device, parameters, frozen);
-        }
-        catch
-        {
-            device.Dispose();
-            throw;
-        }
+        return new TrainableModel(checkpoint, compute, extra(checkpoint), frozen);
     }
 
     /// <summary>Saves the weights as they are now, in Hugging Face's and sentence-transformers' layout.</summary>
     public unsafe void Save(string directory, SavedForm form, bool overwrite)
     {
         List<NamedTensor> tensors = [], aside = [];
-        using HostFloats weights = Parameters.OnHost(FlatBuffer.Master);
-        foreach ((ParameterSpec spec, long start) in Parameters.Layout)
+        foreach ((ParameterSpec spec, Tensor master) in Parameters.All)
         {
             string? name = form.Layout is null ? spec.Name : form.Layout.NameOf(spec.Name);
-            (name is null ? aside : tensors).Add(new NamedTensor(name ?? spec.Name, spec.Shape, weights.At(start)));
+            (name is null ? aside : tensors).Add(new NamedTensor(name ?? spec.Name, spec.Shape, master.Floats));
         }
         foreach ((string own, long[] shape, float[] values) in _untouched)
             if ((form.Layout is null ? own : form.Layout.NameOf(own)) is { } name) tensors.Add(new NamedTensor(name, shape, values));
@@ -146,7 +133,7 @@ internal sealed class TrainableModel : IDisposable
 
     private void KeepUntouched(EncoderTensors tensors, Func<string, bool> keeps)
     {
-        HashSet<string> trained = [.. Parameters.Layout.Select(parameter => parameter.Spec.Name)];
+        HashSet<string> trained = [.. Parameters.All.Select(parameter => parameter.Spec.Name)];
         foreach (TensorEntry entry in tensors.Entries.Where(entry => entry.IsFloat && !trained.Contains(entry.Name) && keeps(entry.Name)))
         {
             float[] values = new float[checked((int)entry.Elements)];

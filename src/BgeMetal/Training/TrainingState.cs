@@ -37,16 +37,13 @@ internal readonly record struct TrainingState(long Step, long Tokens, double Los
         model.Save(partial, form, overwrite: false);
         using (AtomicFile file = AtomicFile.Create(Path.Combine(partial, MomentsFile)))
         {
-            using HostFloats first = model.Parameters.OnHost(FlatBuffer.FirstMoment), second = model.Parameters.OnHost(FlatBuffer.SecondMoment);
-            SafetensorsWriter.Write(file.Stream, Moments(model.Parameters, first, second));
+            SafetensorsWriter.Write(file.Stream, [.. Moments(model.Parameters)]);
             file.Commit();
         }
         AtomicFile.WriteAllText(Path.Combine(partial, StateFile), JsonSerializer.Serialize(new
         {
             step = Step,
             updates = optimizer.Updates,
-            loss_scale = optimizer.Scaler?.Scale,
-            good_steps = optimizer.Scaler?.GoodSteps,
             tokens = Tokens,
             loss_sum = LossSum,
             loss_count = LossCount,
@@ -93,7 +90,6 @@ internal readonly record struct TrainingState(long Step, long Tokens, double Los
             if (root.GetProperty("fingerprint").GetString() != fingerprint)
                 throw new BgeMetalException("cannot resume", "the checkpoint was written with other data or other options that decide the result", folder);
             optimizer.Updates = root.GetProperty("updates").GetInt32();
-            optimizer.Scaler?.Restore(root.GetProperty("loss_scale").GetDouble(), root.GetProperty("good_steps").GetInt32());
             using SafetensorsFile moments = SafetensorsFile.Open(Path.Combine(folder, MomentsFile));
             RestoreMoments(model.Parameters, moments);
             return new TrainingState(root.GetProperty("step").GetInt64(), root.GetProperty("tokens").GetInt64(), root.GetProperty("loss_sum").GetDouble(),
@@ -122,27 +118,26 @@ internal readonly record struct TrainingState(long Step, long Tokens, double Los
         Directory.Delete(dying, recursive: true);
     }
 
-    private static unsafe List<NamedTensor> Moments(TrainableParameters parameters, HostFloats first, HostFloats second)
+    private static unsafe List<NamedTensor> Moments(TrainableParameters parameters)
     {
         List<NamedTensor> tensors = [];
-        foreach ((ParameterSpec spec, long start) in parameters.Layout)
+        foreach ((ParameterSpec spec, Tensor master) in parameters.All)
         {
-            tensors.Add(new NamedTensor("exp_avg." + spec.Name, spec.Shape, first.At(start)));
-            tensors.Add(new NamedTensor("exp_avg_sq." + spec.Name, spec.Shape, second.At(start)));
+            long start = master.Floats - parameters.Master;
+            tensors.Add(new NamedTensor("exp_avg." + spec.Name, spec.Shape, parameters.FirstMoment + start));
+            tensors.Add(new NamedTensor("exp_avg_sq." + spec.Name, spec.Shape, parameters.SecondMoment + start));
         }
         return tensors;
     }
 
-    private static void RestoreMoments(TrainableParameters parameters, SafetensorsFile moments)
+    private static unsafe void RestoreMoments(TrainableParameters parameters, SafetensorsFile moments)
     {
-        float[] values = new float[parameters.Layout.Max(entry => entry.Spec.Count)];
-        foreach ((ParameterSpec spec, long start) in parameters.Layout)
+        foreach ((ParameterSpec spec, Tensor master) in parameters.All)
         {
-            Span<float> own = values.AsSpan(0, checked((int)spec.Count));
-            moments.ReadFloats("exp_avg." + spec.Name, own);
-            parameters.Write(FlatBuffer.FirstMoment, start, own);
-            moments.ReadFloats("exp_avg_sq." + spec.Name, own);
-            parameters.Write(FlatBuffer.SecondMoment, start, own);
+            long start = master.Floats - parameters.Master;
+            int count = checked((int)spec.Count);
+            moments.ReadFloats("exp_avg." + spec.Name, new Span<float>(parameters.FirstMoment + start, count));
+            moments.ReadFloats("exp_avg_sq." + spec.Name, new Span<float>(parameters.SecondMoment + start, count));
         }
     }
 }

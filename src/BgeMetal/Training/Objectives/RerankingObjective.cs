@@ -32,16 +32,15 @@ internal sealed class RerankingObjective : ITrainingObjective<RerankingBatch>, I
     public long ReservedBytes => _arena.ReservedBytes;
 
     /// <inheritdoc/>
-    public Device Device => _model.Device;
-
-    /// <inheritdoc/>
-    public void Backpropagate(RerankingBatch batch, Tensor gradient, ulong seed, Tensor loss)
+    public double Backpropagate(RerankingBatch batch, float scale, ulong seed)
     {
         using Tape tape = Tape.Record(_arena, _model.Parameters, seed);
         Tensor scores = tape.Regroup(Logits(tape, batch.Pairs), batch.GroupSize);
-        Tensor result = tape.FirstColumnCrossEntropy(scores);
-        if (batch.TeacherScores is { } teacher) result = tape.WeightedSum([result, tape.SoftTargetCrossEntropy(scores, teacher, batch.GroupSize)], [1, 1]);
-        TrainingObjectives.Finish(tape, result, gradient, loss);
+        Tensor loss = tape.FirstColumnCrossEntropy(scores);
+        if (batch.TeacherScores is { } teacher) loss = tape.WeightedSum([loss, tape.SoftTargetCrossEntropy(scores, teacher, batch.GroupSize)], [1, 1]);
+        double value = loss.RowSpan(0)[0];
+        if (double.IsFinite(value)) tape.Backward(loss, scale);
+        return value;
     }
 
     /// <inheritdoc/>

@@ -62,21 +62,21 @@ internal sealed class RetroMaeObjective : ITrainingObjective<RetroMaeBatch>, IDi
     public long PeakBytes => _arena.PeakBytes;
 
     /// <inheritdoc/>
-    public Device Device => _model.Device;
+    public double Backpropagate(RetroMaeBatch batch, float scale, ulong seed) => Backpropagate(batch, scale, seed, null);
 
-    /// <summary>When given, sees each forward pass before its memory is given back.</summary>
-    internal Action<Pass>? Observer { get; set; }
-
-    /// <inheritdoc/>
-    public void Backpropagate(RetroMaeBatch batch, Tensor gradient, ulong seed, Tensor loss)
+    /// <summary>The same; <paramref name="observe"/> sees the forward pass before its memory is given back.</summary>
+    internal double Backpropagate(RetroMaeBatch batch, float scale, ulong seed, Action<Pass>? observe)
     {
         using Tape tape = Tape.Record(_arena, _model.Parameters, seed);
         Pass pass = Forward(tape, batch);
-        Observer?.Invoke(pass);
+        observe?.Invoke(pass);
         (Tensor? Loss, float Weight)[] losses = [(pass.EncoderLoss, 1), (pass.DecoderLoss, 1), (pass.BagOfWordsLoss, _bagOfWordsWeight)];
         losses = [.. losses.Where(one => one.Loss is not null)];
-        if (losses.Length == 0) Device.Clear(loss.Address, sizeof(float));
-        else TrainingObjectives.Finish(tape, tape.WeightedSum([.. losses.Select(one => one.Loss!.Value)], [.. losses.Select(one => one.Weight)]), gradient, loss);
+        if (losses.Length == 0) return 0;
+        Tensor loss = tape.WeightedSum([.. losses.Select(one => one.Loss!.Value)], [.. losses.Select(one => one.Weight)]);
+        double value = loss.RowSpan(0)[0];
+        if (double.IsFinite(value)) tape.Backward(loss, scale);
+        return value;
     }
 
     /// <inheritdoc/>
