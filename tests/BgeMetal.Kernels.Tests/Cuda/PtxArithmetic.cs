@@ -90,7 +90,6 @@ internal static class PtxArithmetic
             "min" => float.MinNumber(x, y),
             "max" => float.MaxNumber(x, y),
             "abs" => MathF.Abs(x),
-            "lg2" => MathF.Log2(x),
             "neg" => -x,
             "copysign" => MathF.CopySign(y, x),
             "ex2" => MathF.Pow(2, x),
