@@ -33,17 +33,23 @@ public sealed class EmbeddingGradientPlan
     /// <summary>The number of partial sums: the workspace needs that many rows.</summary>
     public int Partials { get; }
 
-    /// <summary>Plans for the entries that rows 0, 1, ... came from. O(rows log rows).</summary>
+    /// <summary>
+    /// Plans for the entries that rows 0, 1, ... came from; rows of the entry <paramref name="excluded"/> (padding, which takes no gradient; negative for none)
+    /// are left out. O(rows log rows).
+    /// </summary>
     /// <exception cref="ArgumentException">An entry is negative or not below <paramref name="entries"/>.</exception>
-    public static EmbeddingGradientPlan Build(ReadOnlySpan<int> ids, int entries)
+    public static EmbeddingGradientPlan Build(ReadOnlySpan<int> ids, int entries, int excluded = -1)
     {
         foreach (int id in ids)
             if ((uint)id >= (uint)entries) throw new ArgumentException($"entry {id} is not in a table of {entries}", nameof(ids));
         int[] order = new int[ids.Length];
-        for (int i = 0; i < order.Length; i++) order[i] = i;
+        int kept = 0;
+        for (int i = 0; i < ids.Length; i++)
+            if (ids[i] != excluded) order[kept++] = i;
+        Array.Resize(ref order, kept);
         // Ids first, row numbers second: a stable order.
-        long[] keys = new long[ids.Length];
-        for (int i = 0; i < keys.Length; i++) keys[i] = ((long)ids[i] << 32) | (uint)i;
+        long[] keys = new long[kept];
+        for (int i = 0; i < kept; i++) keys[i] = ((long)ids[order[i]] << 32) | (uint)order[i];
         Array.Sort(keys, order);
         List<int> starts = [], targets = [], mergeStarts = [], mergeTargets = [];
         int partials = 0;

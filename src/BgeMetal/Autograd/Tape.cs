@@ -10,11 +10,14 @@ namespace BgeMetal.Autograd;
 /// </summary>
 internal sealed class Tape : IDisposable
 {
+    private const int SeedsAtATime = 64;
+
     private readonly ArenaMark _start;
     private readonly List<Step> _steps = [];
     private readonly GradientSlots _slots;
     private ulong _seed;
     private ulong _draws;
+    private Tensor _seeds;
 
     private Tape(Arena arena, TrainableParameters? parameters, ulong seed)
     {
@@ -79,6 +82,24 @@ internal sealed class Tape : IDisposable
     /// <summary>A seed for the next dropout mask.</summary>
     public ulong NextSeed() => SplitMix64.Mix(_seed + ++_draws * SplitMix64.Increment);
 
+    /// <summary>The same seed in the device's memory, two int32, low half first. Seeds are copied there so many at a time.</summary>
+    public Tensor NextSeedOnDevice()
+    {
+        int place = (int)(_draws % SeedsAtATime);
+        if (place == 0)
+        {
+            Span<int> halves = stackalloc int[2 * SeedsAtATime];
+            for (int i = 0; i < SeedsAtATime; i++)
+            {
+                ulong seed = SplitMix64.Mix(_seed + (_draws + (ulong)i + 1) * SplitMix64.Increment);
+                (halves[2 * i], halves[(2 * i) + 1]) = ((int)(uint)seed, (int)(uint)(seed >> 32));
+            }
+            _seeds = Arena.Integers(halves);
+        }
+        _draws++;
+        return _seeds.ColumnRange(2 * place, 2);
+    }
+
     /// <summary>Gradients of every parameter and activation for d loss = <paramref name="scale"/>; parameter gradients are added to what is there.</summary>
     public void Backward(Tensor loss, float scale)
     {
@@ -90,8 +111,7 @@ internal sealed class Tape : IDisposable
     /// <summary>Like <see cref="Backward(Tensor, float)"/>, starting from a known gradient of <paramref name="output"/>.</summary>
     public void Backward(Tensor output, Tensor gradient)
     {
-        Tensor slot = Grad(output).Buffer;
-        Device.Copy(gradient.Address, slot.Address, (long)output.Rows * output.RowStride * output.DType.SizeBytes);
+        Grad(output).Buffer.CopyRows(gradient);
         RunBackward();
     }
 

@@ -66,7 +66,10 @@ internal sealed class PackedBatch(PositionRule positions)
         Reserve(ref _clsOffsets, Sequences + 1);
         for (int i = 0; i <= Sequences; i++) _clsOffsets[i] = i;
         Tensor clsOffsets = arena.Integers(_clsOffsets.AsSpan(0, Sequences + 1));
-        return new PackedTensors(arena.Integers(TokenIds), arena.Integers(PositionIds), arena.Integers(TokenTypeIds), arena.Integers(CuSeqlens), clsOffsets, MaxSeqlen);
+        return new PackedTensors(arena.Integers(TokenIds), arena.Integers(PositionIds), arena.Integers(TokenTypeIds), arena.Integers(CuSeqlens), clsOffsets, MaxSeqlen)
+        {
+            Host = new HostBatch(_tokenIds.AsMemory(0, TotalTokens), _positionIds.AsMemory(0, TotalTokens), _tokenTypeIds.AsMemory(0, TotalTokens), _cuSeqlens.AsMemory(0, Sequences + 1)),
+        };
     }
 
     private static void Reserve(ref int[] array, int length)

@@ -63,7 +63,7 @@ internal sealed class BertLayer
     {
         Tensor qkv = tape.Watch(_name, "attention.self", tape.Linear(x, _queryKeyValue));
         Tensor context = tape.Attention(_queryKeyValue.Part(qkv, 0), _queryKeyValue.Part(qkv, 1), _queryKeyValue.Part(qkv, 2),
-            batch.CuSeqlens, batch.CuSeqlens, _shape.NumHeads, _shape.AttentionDropout, batch.FirstToken);
+            batch.CuSeqlens, batch.CuSeqlens, new Longest(batch.MaxSeqlen, batch.MaxSeqlen), _shape.NumHeads, _shape.AttentionDropout, batch.FirstToken);
         return FeedForward(tape, x, context, batch.FirstToken);
     }
 
@@ -74,7 +74,7 @@ internal sealed class BertLayer
     public Tensor ForwardCls(Tape tape, Tensor x, PackedTensors batch)
     {
         Tensor keyValue = KeyValue(tape, x);
-        return ForwardSome(tape, tape.ClsPooling(x, batch.CuSeqlens), keyValue, batch.ClsOffsets, batch, batch.FirstSequence);
+        return ForwardSome(tape, tape.ClsPooling(x, batch.CuSeqlens), keyValue, batch.ClsOffsets, new Longest(1, batch.MaxSeqlen), batch, batch.FirstSequence);
     }
 
     /// <summary>
@@ -84,7 +84,7 @@ internal sealed class BertLayer
     public Tensor ForwardRows(Tape tape, Tensor x, PackedTensors batch, ChosenRows chosen)
     {
         Tensor keyValue = KeyValue(tape, x);
-        return ForwardSome(tape, tape.GatherRows(x, chosen.Rows), keyValue, chosen.Offsets, batch, firstRow: 0);
+        return ForwardSome(tape, tape.GatherRows(x, chosen.Rows), keyValue, chosen.Offsets, new Longest(batch.MaxSeqlen, batch.MaxSeqlen), batch, firstRow: 0);
     }
 
     /// <summary>
@@ -101,10 +101,10 @@ internal sealed class BertLayer
 
     private Tensor KeyValue(Tape tape, Tensor x) => tape.Watch(_name, "attention.self", tape.Linear(x, _keyValue));
 
-    private Tensor ForwardSome(Tape tape, Tensor x, Tensor keyValue, Tensor offsets, PackedTensors batch, int firstRow)
+    private Tensor ForwardSome(Tape tape, Tensor x, Tensor keyValue, Tensor offsets, Longest longest, PackedTensors batch, int firstRow)
     {
         Tensor context = tape.Attention(tape.Linear(x, _query), _keyValue.Part(keyValue, 0), _keyValue.Part(keyValue, 1),
-            offsets, batch.CuSeqlens, _shape.NumHeads, _shape.AttentionDropout, firstRow);
+            offsets, batch.CuSeqlens, longest, _shape.NumHeads, _shape.AttentionDropout, firstRow);
         return FeedForward(tape, x, context, firstRow);
     }
 

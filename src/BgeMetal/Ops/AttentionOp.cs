@@ -1,8 +1,15 @@
 using BgeMetal.Autograd;
+using BgeMetal.Kernels;
 using BgeMetal.Kernels.Cpu;
+using BgeMetal.Kernels.Cuda;
+using BgeMetal.Kernels.Primitives;
 using BgeMetal.Tensors;
+using CudaVisibleKeys = BgeMetal.Kernels.Cuda.VisibleKeys;
 
 namespace BgeMetal.Ops;
+
+/// <summary>The most rows that one sequence of a batch has: how much a GPU must be given to do.</summary>
+internal readonly record struct Longest(int Queries, int Keys);
 
 /// <summary>Multi-head scaled dot-product attention over packed sequences (Vaswani et al. 2017, equation 1), online softmax, no [L, L] matrix.</summary>
 internal static class AttentionOp
@@ -14,7 +21,7 @@ internal static class AttentionOp
         /// keyOffsets[b] .. keyOffsets[b+1]. Scores are scaled by 1 / sqrt(D / numHeads); attention weights are dropped in training only. q, k and v are
         /// read by no other operation: their gradients are stored. Query row 0 is row firstQuery of the whole batch of which this is a part.
         /// </summary>
-        public unsafe Tensor Attention(Tensor q, Tensor k, Tensor v, Tensor queryOffsets, Tensor keyOffsets, int numHeads, float dropout, int firstQuery = 0)
+        public unsafe Tensor Attention(Tensor q, Tensor k, Tensor v, Tensor queryOffsets, Tensor keyOffsets, Longest longest, int numHeads, float dropout, int firstQuery = 0)
         {
             Check.NotEmpty("Attention", q);
             Check.Shape("Attention", "k", k, k.Rows, q.Columns);
@@ -22,7 +29,7 @@ internal static class AttentionOp
             Check.Shape("Attention", "queryOffsets", queryOffsets, 1, keyOffsets.Columns);
             int headDim = q.Columns / numHeads, sequences = keyOffsets.Columns - 1;
             float scale = 1 / MathF.Sqrt(headDim);
-            if (tape.Device.IsCuda) Check.NoKernel("Attention", tape.Device);
+            if (tape.Device.IsCuda) return OnCuda(tape, q, k, v, queryOffsets, keyOffsets, longest, numHeads, dropout, default, firstQuery);
             Tensor output = tape.Arena.Activation(q.Rows, q.Columns);
             if (!tape.IsRecording)
             {
@@ -44,4 +51,27 @@ internal static class AttentionOp
             return output;
         }
     }
+
+    /// <summary>On CUDA, with every key visible where <paramref name="visible"/> is the default value.</summary>
+    internal static Tensor OnCuda(Tape tape, Tensor q, Tensor k, Tensor v, Tensor queryOffsets, Tensor keyOffsets, Longest longest, int numHeads, float dropout,
+        CudaVisibleKeys visible, int firstQuery)
+    {
+        int headDim = q.Columns / numHeads;
+        if (headDim % 8 != 0 || headDim > 128) throw new BgeMetalException($"device '{tape.Device.Name}'", $"attention heads have {headDim} columns, a multiple of 8 up to 128 was expected; use --device cpu");
+        Tensor output = tape.Arena.Activation(q.Rows, q.Columns);
+        Tensor logSumExp = tape.IsRecording ? tape.Arena.Floats(1, checked(numHeads * q.Rows)) : default;
+        DropoutMask mask = tape.IsRecording && dropout > 0 ? new(dropout, tape.NextSeedOnDevice().Pointer<int>(), stream: 0, firstQuery) : default;
+        Pass pass = new(tape.Device, new AttentionShape(keyOffsets.Columns - 1, q.Rows, longest.Queries, longest.Keys, numHeads, headDim, 1 / MathF.Sqrt(headDim)),
+            q, k, v, queryOffsets, keyOffsets, mask, visible, output, logSumExp);
+        tape.Device.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(pass);
+        if (tape.IsRecording) tape.Record("Attention", output, _ => Check.NoKernel("the attention's gradient", tape.Device));
+        return output;
+    }
+
+    private static void Forward<T>(Pass pass) where T : unmanaged, IElement =>
+        Kernels.Cuda.Attention.Forward(pass.Device.Kernels, pass.Shape, pass.Q.Matrix<T>(), pass.K.Matrix<T>(), pass.V.Matrix<T>(), pass.QueryOffsets.Pointer<int>(),
+            pass.KeyOffsets.Pointer<int>(), pass.Mask, pass.Visible, pass.Output.Matrix<T>(), pass.LogSumExp.Pointer<FP32>());
+
+    private sealed record Pass(Device Device, AttentionShape Shape, Tensor Q, Tensor K, Tensor V, Tensor QueryOffsets, Tensor KeyOffsets, DropoutMask Mask, CudaVisibleKeys Visible,
+        Tensor Output, Tensor LogSumExp);
 }

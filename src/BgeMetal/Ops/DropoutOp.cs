@@ -1,4 +1,6 @@
 using BgeMetal.Autograd;
+using BgeMetal.Kernels;
+using BgeMetal.Kernels.Primitives;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Ops;
@@ -15,6 +17,7 @@ internal static class DropoutOp
         public unsafe Tensor Dropout(Tensor x, float probability, int firstRow = 0)
         {
             if (!tape.IsRecording || probability == 0) return x;
+            if (tape.Device.IsCuda) return OnCuda(tape, x, probability, firstRow);
             ulong seed = tape.NextSeed();
             Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
             Kernels.Cpu.Dropout.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, probability, seed, y.Floats, y.RowStride, firstRow);
@@ -26,4 +29,20 @@ internal static class DropoutOp
             return y;
         }
     }
+
+    private static Tensor OnCuda(Tape tape, Tensor x, float probability, int firstRow)
+    {
+        Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
+        DropoutMask mask = new(probability, tape.NextSeedOnDevice().Pointer<int>(), stream: 0, firstRow);
+        tape.Device.Choose(Apply<FP32>, Apply<BF16>, Apply<FP16>)(tape.Device, x, mask, y);
+        tape.Record("Dropout", y, dy =>
+        {
+            tape.Device.Choose(Apply<FP32>, Apply<BF16>, Apply<FP16>)(tape.Device, dy, mask, dy);
+            tape.AddGradient(x, dy);
+        });
+        return y;
+    }
+
+    private static void Apply<T>(Device device, Tensor x, DropoutMask mask, Tensor y) where T : unmanaged, IElement =>
+        Kernels.Cuda.Dropout.Apply(device.Kernels, x.Matrix<T>(), x.Rows, x.Columns, mask, y.Matrix<T>());
 }

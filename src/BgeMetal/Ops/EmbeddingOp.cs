@@ -38,7 +38,12 @@ internal static class EmbeddingOp
             else
                 Kernels.Cpu.Embedding.Forward(tape.Device.Team, batch.TokenIds.Ints, batch.PositionIds.Ints, batch.TokenTypeIds.Ints, batch.TotalTokens,
                     tables.Word.Floats, tables.Position.Floats, tables.TokenType.Floats, y.Columns, y.Floats, y.RowStride);
-            if (tape.IsRecording)
+            if (tape.IsRecording && tape.Device.IsCuda)
+            {
+                TableGradients gradients = new(tape, batch.Host.TokenIds.Span, tables.PaddingId, batch.Host, tables);
+                tape.Record("Embedding", y, dy => gradients.Add(tape.Parameters!.GradientOf(tables.Word), dy));
+            }
+            else if (tape.IsRecording)
             {
                 tape.Record("Embedding", y, dy =>
                 {
@@ -58,6 +63,7 @@ internal static class EmbeddingOp
         public unsafe Tensor EmbeddingOfVectors(Tensor given, PackedTensors batch, EmbeddingTables tables)
         {
             Check.Shape("EmbeddingOfVectors", "given", given, batch.Sequences, tables.Position.Columns);
+            if (tape.Device.IsCuda) return VectorsOnCuda(tape, given, batch, tables);
             Tensor rows = Dense(tape, given.Rows, given.Columns), sequences = SequenceOfEachToken(tape, batch);
             for (int b = 0; b < given.Rows; b++) given.RowSpan(b).CopyTo(rows.RowSpan(b));
             Tensor y = tape.Arena.Activation(batch.TotalTokens, given.Columns);
@@ -81,6 +87,30 @@ internal static class EmbeddingOp
     private static void Forward<T>(Device device, PackedTensors batch, EmbeddingTables tables, Tensor y) where T : unmanaged, IElement =>
         Kernels.Cuda.Embedding.Forward(device.Kernels, batch.TokenIds.Pointer<int>(), batch.PositionIds.Pointer<int>(), batch.TokenTypeIds.Pointer<int>(),
             batch.TotalTokens, tables.Word.Pointer<T>(), tables.Position.Pointer<T>(), tables.TokenType.Pointer<T>(), y.Columns, y.Matrix<T>());
+
+    private static Tensor VectorsOnCuda(Tape tape, Tensor given, PackedTensors batch, EmbeddingTables tables)
+    {
+        int[] sequences = new int[batch.TotalTokens];
+        ReadOnlySpan<int> starts = batch.Host.CuSeqlens.Span;
+        for (int b = 0; b < given.Rows; b++) sequences.AsSpan(starts[b], starts[b + 1] - starts[b]).Fill(b);
+        Tensor rows = Dense(tape, given.Rows, given.Columns), y = tape.Arena.Activation(batch.TotalTokens, given.Columns);
+        GradientAdditionOp.AddScaled(tape.Device, given, 1, accumulate: false, rows);
+        PackedTensors asTokens = batch with { TokenIds = tape.Arena.Integers(sequences), TokenTypeIds = tape.Arena.Integers(new int[batch.TotalTokens]) };
+        tape.Device.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(tape.Device, asTokens, tables with { Word = rows }, y);
+        if (tape.IsRecording)
+        {
+            TableGradients gradients = new(tape, sequences, -1, batch.Host with { TokenTypeIds = new int[batch.TotalTokens] }, tables);
+            tape.Record("EmbeddingOfVectors", y, dy =>
+            {
+                Tensor dgiven = tape.Arena.Floats(1, checked(given.Rows * given.Columns));
+                dgiven.Clear();
+                Tensor dense = new(dgiven.Device, dgiven.Address, dgiven.DType, given.Rows, given.Columns, given.Columns);
+                gradients.Add(dense, dy);
+                tape.AddGradient(given, dense);
+            });
+        }
+        return y;
+    }
 
     /// <summary>Rows without padding between them, as the look-up kernels read tables.</summary>
     private static Tensor Dense(Tape tape, int rows, int columns)

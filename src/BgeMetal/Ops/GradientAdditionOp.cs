@@ -1,6 +1,8 @@
 using System.Numerics;
 using BgeMetal.Autograd;
+using BgeMetal.Kernels;
 using BgeMetal.Kernels.Cpu;
+using BgeMetal.Kernels.Primitives;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Ops;
@@ -14,6 +16,11 @@ internal static class GradientAdditionOp
         public void AddGradient(Tensor x, Tensor gradient)
         {
             GradientSlot slot = tape.Grad(x);
+            if (tape.Device.IsCuda)
+            {
+                AddScaled(tape.Device, gradient, 1, slot.Accumulate, slot.Buffer);
+                return;
+            }
             for (int row = 0; row < x.Rows; row++)
             {
                 Span<float> destination = slot.Buffer.RowSpan(row);
@@ -39,6 +46,20 @@ internal static class GradientAdditionOp
             tape.Arena.Rewind(mark);
         }
     }
+
+    /// <summary>On CUDA, y = scale x or y += scale x, each of the device's storage type or binary32.</summary>
+    internal static void AddScaled(Device device, Tensor x, DeviceScalar scale, bool accumulate, Tensor y)
+    {
+        bool wideX = x.DType == DType.Float32, wideY = y.DType == DType.Float32;
+        if (wideX && wideY) AddScaled<FP32, FP32>(device, x, scale, accumulate, y);
+        else if (wideX) device.Choose(AddScaled<FP32, FP32>, AddScaled<FP32, BF16>, AddScaled<FP32, FP16>)(device, x, scale, accumulate, y);
+        else if (wideY) device.Choose(AddScaled<FP32, FP32>, AddScaled<BF16, FP32>, AddScaled<FP16, FP32>)(device, x, scale, accumulate, y);
+        else device.Choose(AddScaled<FP32, FP32>, AddScaled<BF16, BF16>, AddScaled<FP16, FP16>)(device, x, scale, accumulate, y);
+    }
+
+    private static void AddScaled<TFrom, TTo>(Device device, Tensor x, DeviceScalar scale, bool accumulate, Tensor y)
+        where TFrom : unmanaged, IElement where TTo : unmanaged, IElement =>
+        Kernels.Cuda.AddScaled.Run(device.Kernels, x.Matrix<TFrom>(), x.Rows, x.Columns, scale, accumulate, y.Matrix<TTo>());
 
     private static unsafe void Multiply(Tape tape, Tensor a, nint panels, Tensor y) =>
         Kernels.Cpu.Linear.Forward(tape.Device.Team, a.Floats, a.RowStride, a.Rows, a.Columns, (float*)panels, null, y.Columns, LinearEpilogue.None,

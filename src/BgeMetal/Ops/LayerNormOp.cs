@@ -82,7 +82,17 @@ internal static class LayerNormOp
     private static unsafe void Backward(Tape tape, Tensor x, Tensor dy, Tensor gamma, Tensor beta, Tensor mean, Tensor rstd, Tensor dx, bool accumulate)
     {
         Tensor dgamma = tape.Parameters!.GradientOf(gamma), dbeta = tape.Parameters.GradientOf(beta);
+        if (tape.Device.IsCuda)
+        {
+            tape.Device.Choose(Backward<FP32>, Backward<BF16>, Backward<FP16>)(tape.Device, x, dy, gamma, mean, rstd, dx, accumulate, dgamma, dbeta);
+            return;
+        }
         LayerNormBackward.Run(tape.Device.Team, x.Floats, x.RowStride, dy.Floats, dy.RowStride, x.Rows, x.Columns, gamma.Floats, mean.Floats, rstd.Floats,
             dx.Floats, dx.RowStride, accumulate, dgamma.Floats, dbeta.Floats);
     }
+
+    private static void Backward<T>(Device device, Tensor x, Tensor dy, Tensor gamma, Tensor mean, Tensor rstd, Tensor dx, bool accumulate, Tensor dgamma, Tensor dbeta)
+        where T : unmanaged, IElement =>
+        Kernels.Cuda.LayerNorm.Backward(device.Kernels, dy.Matrix<T>(), x.Matrix<T>(), x.Rows, x.Columns, gamma.Pointer<T>(), mean.Pointer<FP32>(), rstd.Pointer<FP32>(),
+            accumulate, dx.Matrix<T>(), default, default, dgamma.Pointer<FP32>(), dbeta.Pointer<FP32>(), device.Workspace);
 }

@@ -2,6 +2,7 @@ using BgeMetal.Autograd;
 using BgeMetal.Kernels;
 using BgeMetal.Kernels.Cpu;
 using BgeMetal.Kernels.Cuda;
+using BgeMetal.Kernels.Runtime;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Ops;
@@ -52,12 +53,31 @@ internal static class LinearOp
         Tensor y = tape.Arena.Activation(x.Rows, weight.OutColumns);
         Tensor preActivation = tape.IsRecording && activation == Activation.Gelu ? tape.Arena.Activation(x.Rows, weight.OutColumns) : default;
         tape.Device.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(tape.Device, x, weight, activation, preActivation, y);
+        if (tape.IsRecording)
+        {
+            Tensor saved = activation == Activation.Gelu ? preActivation : y;
+            tape.Record("Linear", y, dy => tape.Device.Choose(Backward<FP32>, Backward<BF16>, Backward<FP16>)(tape, x, weight, activation, saved, dy));
+        }
         return y;
     }
 
     private static void Forward<T>(Device device, Tensor x, LinearWeight weight, Activation activation, Tensor preActivation, Tensor y) where T : unmanaged, IElement =>
         Kernels.Cuda.Linear.Forward(device.Kernels, Shape(x, weight), x.Matrix<T>(), weight.RowMajor.Matrix<T>(), weight.Bias.Pointer<T>(), Fused(activation),
             preActivation.Matrix<T>(), default, y.Matrix<T>(), device.Workspace);
+
+    /// <summary>In place: dy becomes the gradient in front of the activation.</summary>
+    private static void Backward<T>(Tape tape, Tensor x, LinearWeight weight, Activation activation, Tensor saved, Tensor dy) where T : unmanaged, IElement
+    {
+        KernelDevice kernels = tape.Device.Kernels;
+        LinearShape shape = Shape(x, weight);
+        Workspace workspace = tape.Device.Workspace;
+        if (activation != Activation.None) Kernels.Cuda.Linear.BackwardActivation(kernels, dy.Rows, dy.Columns, Fused(activation), dy.Matrix<T>(), saved.Matrix<T>(), dy.Matrix<T>());
+        Tensor dw = tape.Parameters!.GradientOf(weight.RowMajor), db = tape.Parameters.GradientOf(weight.Bias);
+        Kernels.Cuda.Linear.BackwardWeight(kernels, shape, dy.Matrix<T>(), x.Matrix<T>(), dw.Matrix<FP32>(), workspace);
+        Kernels.Cuda.Linear.BackwardBias(kernels, dy.Rows, dy.Columns, dy.Matrix<T>(), db.Pointer<FP32>(), workspace);
+        GradientSlot dx = tape.Grad(x);
+        Kernels.Cuda.Linear.BackwardInput(kernels, shape, dy.Matrix<T>(), weight.RowMajor.Matrix<T>(), default, dx.Accumulate, dx.Buffer.Matrix<T>(), workspace);
+    }
 
     private static LinearShape Shape(Tensor x, LinearWeight weight) => new(x.Rows, weight.InFeatures, weight.OutColumns);
 

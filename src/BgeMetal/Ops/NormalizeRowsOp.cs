@@ -23,6 +23,12 @@ internal static class NormalizeRowsOp
             {
                 tape.Record("NormalizeRows", y, dy =>
                 {
+                    if (tape.Device.IsCuda)
+                    {
+                        tape.Device.Choose(Backward<FP32>, Backward<BF16>, Backward<FP16>)(tape.Device, x, dy);
+                        tape.AddGradient(x, dy);
+                        return;
+                    }
                     GradientSlot dx = tape.Grad(x);
                     NormalizeRowsBackward.Run(tape.Device.Team, x.Floats, x.RowStride, dy.Floats, dy.RowStride, x.Rows, x.Columns,
                         dx.Buffer.Floats, dx.Buffer.RowStride, dx.Accumulate);
@@ -34,4 +40,8 @@ internal static class NormalizeRowsOp
 
     private static void Forward<T>(Device device, Tensor x, Tensor y) where T : unmanaged, IElement =>
         Kernels.Cuda.NormalizeRows.Forward(device.Kernels, x.Matrix<T>(), x.Rows, x.Columns, y.Matrix<T>());
+
+    /// <summary>In place: dy becomes the input's gradient.</summary>
+    private static void Backward<T>(Device device, Tensor x, Tensor dy) where T : unmanaged, IElement =>
+        Kernels.Cuda.NormalizeRows.Backward(device.Kernels, dy.Matrix<T>(), x.Matrix<T>(), x.Rows, x.Columns, dy.Matrix<T>());
 }

@@ -23,6 +23,11 @@ internal static class PoolingOp
             {
                 tape.Record("ClsPooling", y, dy =>
                 {
+                    if (tape.Device.IsCuda)
+                    {
+                        StoreOrAdd(tape, x, dx => tape.Device.Choose(ClsBackward<FP32>, ClsBackward<BF16>, ClsBackward<FP16>)(tape.Device, dy, cuSeqlens, dx));
+                        return;
+                    }
                     Tensor dx = tape.GradToAddTo(x);
                     PoolingBackward.Cls(tape.Device.Team, dy.Floats, dy.RowStride, cuSeqlens.Ints, dy.Rows, dy.Columns, dx.Floats, dx.RowStride);
                 });
@@ -43,6 +48,11 @@ internal static class PoolingOp
             {
                 tape.Record("MeanPooling", y, dy =>
                 {
+                    if (tape.Device.IsCuda)
+                    {
+                        StoreOrAdd(tape, x, dx => tape.Device.Choose(MeanBackward<FP32>, MeanBackward<BF16>, MeanBackward<FP16>)(tape.Device, dy, cuSeqlens, dx));
+                        return;
+                    }
                     Tensor dx = tape.GradToAddTo(x);
                     PoolingBackward.Mean(tape.Device.Team, dy.Floats, dy.RowStride, cuSeqlens.Ints, dy.Rows, dy.Columns, dx.Floats, dx.RowStride);
                 });
@@ -56,4 +66,26 @@ internal static class PoolingOp
 
     private static void Mean<T>(Device device, Tensor x, Tensor cuSeqlens, Tensor y) where T : unmanaged, IElement =>
         Kernels.Cuda.Pooling.Mean(device.Kernels, x.Matrix<T>(), cuSeqlens.Pointer<int>(), y.Rows, x.Columns, y.Matrix<T>());
+
+    private static void ClsBackward<T>(Device device, Tensor dy, Tensor cuSeqlens, Tensor dx) where T : unmanaged, IElement =>
+        Kernels.Cuda.Pooling.ClsBackward(device.Kernels, dy.Matrix<T>(), cuSeqlens.Pointer<int>(), dy.Rows, dy.Columns, dx.Matrix<T>());
+
+    private static void MeanBackward<T>(Device device, Tensor dy, Tensor cuSeqlens, Tensor dx) where T : unmanaged, IElement =>
+        Kernels.Cuda.Pooling.MeanBackward(device.Kernels, dy.Matrix<T>(), cuSeqlens.Pointer<int>(), dy.Rows, dy.Columns, dx.Matrix<T>());
+
+    /// <summary>The kernels store: what is there already is added afterwards.</summary>
+    private static void StoreOrAdd(Tape tape, Tensor x, Action<Tensor> store)
+    {
+        GradientSlot slot = tape.Grad(x);
+        if (!slot.Accumulate)
+        {
+            store(slot.Buffer);
+            return;
+        }
+        ArenaMark mark = tape.Arena.Mark();
+        Tensor gradient = tape.Arena.Activation(x.Rows, x.Columns);
+        store(gradient);
+        GradientAdditionOp.AddScaled(tape.Device, gradient, 1, accumulate: true, slot.Buffer);
+        tape.Arena.Rewind(mark);
+    }
 }

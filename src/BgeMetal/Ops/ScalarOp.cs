@@ -12,6 +12,7 @@ internal static class ScalarOp
         public Tensor WeightedSum(IReadOnlyList<Tensor> losses, IReadOnlyList<float> weights)
         {
             Tensor sum = tape.Arena.Floats(1, 1);
+            if (tape.Device.IsCuda) return OnCuda(tape, losses, weights, sum);
             double value = 0;
             for (int i = 0; i < losses.Count; i++) value += (double)weights[i] * losses[i].RowSpan(0)[0];
             sum.RowSpan(0)[0] = (float)value;
@@ -29,5 +30,22 @@ internal static class ScalarOp
             }
             return sum;
         }
+    }
+
+    private static Tensor OnCuda(Tape tape, IReadOnlyList<Tensor> losses, IReadOnlyList<float> weights, Tensor sum)
+    {
+        for (int i = 0; i < losses.Count; i++) GradientAdditionOp.AddScaled(tape.Device, losses[i], weights[i], accumulate: i > 0, sum);
+        if (tape.IsRecording)
+        {
+            tape.Record("WeightedSum", sum, gradient =>
+            {
+                for (int i = 0; i < losses.Count; i++)
+                {
+                    GradientSlot slot = tape.Grad(losses[i]);
+                    GradientAdditionOp.AddScaled(tape.Device, gradient, weights[i], slot.Accumulate, slot.Buffer);
+                }
+            });
+        }
+        return sum;
     }
 }

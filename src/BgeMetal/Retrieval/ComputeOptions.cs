@@ -24,6 +24,9 @@ public sealed record ComputeOptions
     /// <summary>Whether a GPU will be used, as far as can be told without opening it.</summary>
     public bool UsesGpu => Wanted() is { } device && (device.StartsWith(Cuda, StringComparison.Ordinal) || (device == "auto" && Gpus.Count > 0));
 
+    /// <summary>Opens another device than the options name: an emulated GPU in tests. Null for those named.</summary>
+    internal Func<Tensors.Device>? Opener { get; init; }
+
     /// <summary>The number of threads that will be used.</summary>
     internal int EffectiveThreads => Threads > 0 ? Threads : Environment.ProcessorCount;
 
@@ -31,6 +34,7 @@ public sealed record ComputeOptions
     /// <exception cref="BgeMetalException">The device or the precision is unknown or not available.</exception>
     internal Tensors.Device OpenDevice()
     {
+        if (Opener is not null) return Opener();
         Validate();
         string device = Wanted();
         if (!UsesGpu) return OpenCpu();

@@ -85,15 +85,9 @@ internal sealed class EncoderModel : IDisposable
     public static EncoderModel Load(string directory, ComputeOptions compute, Func<ModelConfig, IReadOnlyList<LinearSpec>> head)
     {
         compute.Validate();
-        return Load(directory, compute.OpenDevice, head);
-    }
-
-    /// <summary>The same on the device that <paramref name="open"/> gives, which the model owns from then on.</summary>
-    public static EncoderModel Load(string directory, Func<Device> open, Func<ModelConfig, IReadOnlyList<LinearSpec>> head)
-    {
         using Checkpoint checkpoint = Checkpoint.Open(directory);
         IReadOnlyList<LinearSpec> layers = head(checkpoint.Config);
-        Device device = open();
+        Device device = compute.OpenDevice();
         try
         {
             return new EncoderModel(checkpoint, device, layers);

@@ -120,6 +120,14 @@ internal sealed unsafe class Device : IDisposable
     /// of one matmul tile into the same cache sets; on CUDA as much as 16-byte rows need.</summary>
     public int RowStride(int columns) => Kind == DeviceKind.Cpu ? columns + 16 : (columns + 7) / 8 * 8;
 
+    /// <summary>Bytes that may be in use: of this process's memory limit, or the GPU's free ones and the <paramref name="held"/> ones that are already taken.</summary>
+    public long AvailableBytes(long held = 0) => _kernels switch
+    {
+        null => GC.GetGCMemoryInfo().TotalAvailableMemoryBytes,
+        CudaDevice gpu => gpu.MemoryInfo().Free + held,
+        _ => long.MaxValue,
+    };
+
     /// <summary>Takes memory of this device; contents are undefined.</summary>
     /// <exception cref="DeviceException">The GPU has not enough: the message says how much was asked for and how much is free.</exception>
     public DeviceBlock Allocate(long sizeBytes) => _kernels is null ? new DeviceBlock(new NativeBuffer(sizeBytes)) : new DeviceBlock(_kernels.Allocate(sizeBytes));

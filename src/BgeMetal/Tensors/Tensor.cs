@@ -130,6 +130,14 @@ internal readonly struct Tensor
         ArrayPool<byte>.Shared.Return(bytes);
     }
 
+    /// <summary>Sets all rows from a tensor of the same device, storage type, shape and row stride.</summary>
+    public void CopyRows(Tensor source)
+    {
+        if ((source.DType, source.Rows, source.Columns, source.RowStride) != (DType, Rows, Columns, RowStride) || Columns != WholeColumns)
+            throw new ArgumentException($"the rows of {source} are not those of {this}", nameof(source));
+        Device.Copy(source.Address, Address, (long)Rows * RowStride * DType.SizeBytes);
+    }
+
     /// <summary>Sets all elements to zero, and the padding between rows of a whole tensor.</summary>
     public void Clear()
     {

@@ -40,7 +40,7 @@ public static class EmbedderTrainer
         PoolingMode pooling = task.Pooling ?? model.FilePooling ?? PoolingMode.Cls;
         SavedForm form = new(pooling, task.Normalize, Math.Min(Math.Max(task.QueryMaxLength, task.PassageMaxLength), model.MaxLength), task.QueryInstruction ?? model.FileQueryInstruction ?? "");
         TrainingMemory memory = TrainingMemory.Of(model, task, pooling, Enumerable.Range(0, Math.Min(SampledBatches, batches.PerEpoch)).Select(index => batches.Build(0, index)));
-        memory.Require(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
+        memory.Require(model.Device.AvailableBytes(model.Parameters.SizeBytes));
         using RetrievalWatch? evaluation = RetrievalWatch.Open(model, form, EvaluatedTexts(task), options);
         using ContrastiveObjective objective = new(model, task, pooling);
         Trainer<ContrastiveBatch> trainer = new(model, form, options, plan, objective, batches.Build, RunFingerprint.Of("contrastive", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [], SubBatchSize = 0, Pooling = pooling }))

@@ -11,12 +11,9 @@ internal sealed class LayerProbe
     /// <summary>To be given to <see cref="Autograd.Tape.Record(Arena, TrainableParameters, ulong, Action{string, Tensor}?)"/>.</summary>
     public void Look(string layer, Tensor x)
     {
-        for (int row = 0; row < x.Rows && FirstNotFinite is null; row++)
-            foreach (float value in x.RowSpan(row))
-            {
-                if (float.IsFinite(value)) continue;
-                FirstNotFinite = layer;
-                break;
-            }
+        if (FirstNotFinite is not null) return;
+        float[] values = new float[checked(x.Rows * x.Columns)];
+        x.CopyTo(values);
+        if (!values.All(float.IsFinite)) FirstNotFinite = layer;
     }
 }

@@ -31,7 +31,7 @@ internal sealed class TrainableModel : IDisposable
     private readonly string _tokenizerDirectory;
     private ModelTokenizer? _tokenizer;
 
-    private TrainableModel(Checkpoint checkpoint, ComputeOptions compute, ExtraParameters extra, IReadOnlySet<string> frozen)
+    private TrainableModel(Checkpoint checkpoint, Device device, ExtraParameters extra, IReadOnlySet<string> frozen)
     {
         Config = checkpoint.Config;
         Directory = checkpoint.Directory;
@@ -40,8 +40,8 @@ internal sealed class TrainableModel : IDisposable
         _tokenizerDirectory = checkpoint.TransformerDirectory;
         Shape = Config.ToEncoderShape();
         Positions = Config.ModelType == ModelConfig.XlmRoberta ? new PositionRule(Config.PadTokenId) : PositionRule.Bert;
-        TrainingMemory.RequireParameters(TrainableParameters.SizeOf(BertEncoder.Specs(Shape).Concat(extra.Dense), BertEncoder.LinearSpecs(Shape).Concat(extra.Linears)));
-        Device = Device.CpuThreads(compute.EffectiveThreads);
+        TrainingMemory.RequireParameters(device, TrainableParameters.SizeOf(device, BertEncoder.Specs(Shape).Concat(extra.Dense), BertEncoder.LinearSpecs(Shape).Concat(extra.Linears)));
+        Device = device;
         Parameters = new TrainableParameters(Device, BertEncoder.Specs(Shape).Concat(extra.Dense), BertEncoder.LinearSpecs(Shape).Concat(extra.Linears), frozen);
         Parameters.Fill(Device.Team, extra.Reader(checkpoint.Tensors));
         Encoder = new BertEncoder(Parameters, Shape);
@@ -95,17 +95,29 @@ internal sealed class TrainableModel : IDisposable
     {
         compute.Validate();
         using Checkpoint checkpoint = Checkpoint.Open(directory);
-        return new TrainableModel(checkpoint, compute, extra(checkpoint), frozen);
+        ExtraParameters parameters = extra(checkpoint);
+        Device device = compute.OpenDevice();
+        try
+        {
+            return new TrainableModel(checkpoint, device, parameters, frozen);
+        }
+        catch (Exception e)
+        {
+            BgeMetalException? failure = Device.IsFailure(e) ? device.Failure(e) : null;
+            device.Dispose();
+            if (failure is not null) throw failure;
+            throw;
+        }
     }
 
     /// <summary>Saves the weights as they are now, in Hugging Face's and sentence-transformers' layout.</summary>
     public unsafe void Save(string directory, SavedForm form, bool overwrite)
     {
         List<NamedTensor> tensors = [], aside = [];
-        foreach ((ParameterSpec spec, Tensor master) in Parameters.All)
+        foreach ((ParameterSpec spec, Tensor _) in Parameters.All)
         {
             string? name = form.Layout is null ? spec.Name : form.Layout.NameOf(spec.Name);
-            (name is null ? aside : tensors).Add(new NamedTensor(name ?? spec.Name, spec.Shape, master.Floats));
+            (name is null ? aside : tensors).Add(Parameters.Stored(name ?? spec.Name, spec, Parameters.Master));
         }
         foreach ((string own, long[] shape, float[] values) in _untouched)
             if ((form.Layout is null ? own : form.Layout.NameOf(own)) is { } name) tensors.Add(new NamedTensor(name, shape, values));

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using BgeMetal.Data.Training;
+using BgeMetal.Retrieval;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Training;
@@ -10,7 +11,14 @@ namespace BgeMetal.Training;
 /// <param name="TotalSteps">Steps of the run.</param>
 /// <param name="Loss">The step's loss.</param>
 /// <param name="Tokens">Tokens trained on in this step.</param>
-public readonly record struct TrainingProgress(long Step, long TotalSteps, double Loss, long Tokens);
+public readonly record struct TrainingProgress(long Step, long TotalSteps, double Loss, long Tokens)
+{
+    /// <summary>The loss scale after the step; 1 in every precision but fp16.</summary>
+    public double LossScale { get; init; }
+
+    /// <summary>Whether the step changed nothing because its gradients were not finite in fp16.</summary>
+    public bool IsSkipped { get; init; }
+}
 
 /// <summary>The outcome of a run.</summary>
 /// <param name="Steps">Optimiser steps of the run, those before a resume included.</param>
@@ -22,6 +30,9 @@ public sealed record TrainingSummary(long Steps, double FinalLoss, long Tokens, 
 {
     /// <summary>What was expected to be held before the first step; 0 where the trainer makes no prediction.</summary>
     public long PredictedBytes { get; init; }
+
+    /// <summary>Where it was computed.</summary>
+    public ComputeDevice? Device { get; init; }
 }
 
 /// <summary>
@@ -38,12 +49,26 @@ internal sealed class Trainer<TBatch>(
         options.Schedule, options.LearningRate, plan.TotalSteps, options.WarmupRatio, options.WarmupSteps);
 
     private long _tokens;
+    private double _learningRate;
+    private bool _isSkipped;
 
     /// <summary>Measures the model now and then; null for never.</summary>
     public ITrainingEvaluation? Evaluation { get; init; }
 
     /// <summary>Trains to the end; <paramref name="resumeFolder"/> is the checkpoint that the model was loaded from, or null.</summary>
     public TrainingSummary Run(string? resumeFolder, Action<TrainingProgress>? progress, CancellationToken cancellation)
+    {
+        try
+        {
+            return Loop(resumeFolder, progress, cancellation);
+        }
+        catch (Exception e) when (Device.IsFailure(e))
+        {
+            throw model.Device.Failure(e);
+        }
+    }
+
+    private TrainingSummary Loop(string? resumeFolder, Action<TrainingProgress>? progress, CancellationToken cancellation)
     {
         TrainingState state = resumeFolder is null ? default : TrainingState.Restore(resumeFolder, model, _optimizer, fingerprint);
         long start = state.Step;
@@ -61,15 +86,15 @@ internal sealed class Trainer<TBatch>(
             if (options.LoggingSteps > 0 && (done % options.LoggingSteps == 0 || done == plan.TotalSteps))
             {
                 double seconds = Stopwatch.GetElapsedTime(lastLog).TotalSeconds;
-                log.Append(new TrainLogRow(done, plan.EpochAt(done), state.LossSum / state.LossCount, norm, _schedule.At(step), _tokens, (_tokens - lastTokens) / seconds, HeldBytes));
+                log.Append(new TrainLogRow(done, plan.EpochAt(done), state.LossSum / state.LossCount, norm, _learningRate, _tokens, (_tokens - lastTokens) / seconds, HeldBytes));
                 state = state with { LossSum = 0, LossCount = 0 };
                 (lastLog, lastTokens) = (Stopwatch.GetTimestamp(), _tokens);
             }
             if (options.SaveSteps > 0 && done % options.SaveSteps == 0) Save(state);
             Evaluation?.After(done, plan.EpochAt(done), isLast: done == plan.TotalSteps, cancellation);
-            progress?.Invoke(new TrainingProgress(done, plan.TotalSteps, loss, tokens));
+            progress?.Invoke(new TrainingProgress(done, plan.TotalSteps, loss, tokens) { LossScale = _optimizer.Scaler.Scale, IsSkipped = _isSkipped });
         }
-        return new TrainingSummary(plan.TotalSteps, state.LastLoss, _tokens, Stopwatch.GetElapsedTime(begun).TotalSeconds, HeldBytes);
+        return new TrainingSummary(plan.TotalSteps, state.LastLoss, _tokens, Stopwatch.GetElapsedTime(begun).TotalSeconds, HeldBytes) { Device = ComputeDevice.Of(model.Device) };
     }
 
     private long HeldBytes => model.Parameters.SizeBytes + objective.ReservedBytes;
@@ -100,15 +125,19 @@ internal sealed class Trainer<TBatch>(
         {
             if (!batches.TryTake(out TBatch batch, cancellation)) throw new InvalidOperationException($"step {step}: no batch is left");
             seed = SplitMix64.Mix(((ulong)(uint)options.Seed << 32) ^ (ulong)plan.FirstBatch(step) + (ulong)micro);
-            double loss = objective.Backpropagate(batch, 1f / plan.Accumulation, seed);
+            double loss = objective.Backpropagate(batch, (float)(_optimizer.Scaler.Scale / plan.Accumulation), seed);
             if (!double.IsFinite(loss)) throw NotFinite(step, "the loss", loss, batch, seed);
             sum += loss;
             tokens += objective.Tokens(batch);
             last = batch;
         }
         double norm = _optimizer.GradientNorm();
-        if (!double.IsFinite(norm)) throw NotFinite(step, "the gradient norm", norm, last!, seed);
-        _optimizer.Step(_schedule.At(step), norm);
+        // As in Hugging Face's Trainer, a step that fp16 skips does not move the schedule.
+        _learningRate = _schedule.At(_optimizer.Updates);
+        _isSkipped = !double.IsFinite(norm);
+        if (!_isSkipped) _optimizer.Step(_learningRate, norm);
+        else if (_optimizer.Scaler.IsOn) _optimizer.Skip(step);
+        else throw NotFinite(step, "the gradient norm", norm, last!, seed);
         return (sum / plan.BatchesPerStep, norm, tokens);
     }
 

@@ -2,6 +2,7 @@ using System.Globalization;
 using BgeMetal.Checkpoints;
 using BgeMetal.Data;
 using BgeMetal.Data.Training;
+using BgeMetal.Kernels;
 using BgeMetal.Nn;
 using BgeMetal.Tensors;
 
@@ -35,7 +36,7 @@ internal sealed record TrainingMemory(long ParameterBytes, long ActivationBytes,
             long vectors = 4L * texts * (model.Shape.HiddenSize + Padding);
             long scores = batch.TeacherScores is null ? 0 : 3L * batch.Queries.Count * batch.Passages.Count;
             tokens = Math.Max(tokens, now);
-            activations = Math.Max(activations, sizeof(float) * (now * FloatsPerToken(model.Shape, pooling) + vectors + scores));
+            activations = Math.Max(activations, model.Device.DType.SizeBytes * (now * FloatsPerToken(model.Shape, pooling) + vectors) + sizeof(float) * scores);
         }
         return new TrainingMemory(model.Parameters.SizeBytes, activations, tokens);
     }
@@ -52,7 +53,7 @@ internal sealed record TrainingMemory(long ParameterBytes, long ActivationBytes,
     }
 
     /// <summary>Refuses a model whose parameters alone cannot fit, before they are allocated.</summary>
-    public static void RequireParameters(long bytes) => new TrainingMemory(bytes, 0, 0).Require(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
+    public static void RequireParameters(Device device, long bytes) => new TrainingMemory(bytes, 0, 0).Require(device.AvailableBytes());
 
     private static long FloatsPerToken(EncoderShape shape, PoolingMode pooling)
     {

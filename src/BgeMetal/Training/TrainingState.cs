@@ -48,6 +48,8 @@ internal readonly record struct TrainingState(long Step, long Tokens, double Los
             loss_sum = LossSum,
             loss_count = LossCount,
             last_loss = LastLoss,
+            loss_scale = optimizer.Scaler.Scale,
+            good_steps = optimizer.Scaler.GoodSteps,
             fingerprint,
         }) + "\n");
         Delete(outputDirectory, Step);
@@ -90,6 +92,7 @@ internal readonly record struct TrainingState(long Step, long Tokens, double Los
             if (root.GetProperty("fingerprint").GetString() != fingerprint)
                 throw new BgeMetalException("cannot resume", "the checkpoint was written with other data or other options that decide the result", folder);
             optimizer.Updates = root.GetProperty("updates").GetInt32();
+            if (optimizer.Scaler.IsOn) optimizer.Scaler.Restore(root.GetProperty("loss_scale").GetDouble(), root.GetProperty("good_steps").GetInt32());
             using SafetensorsFile moments = SafetensorsFile.Open(Path.Combine(folder, MomentsFile));
             RestoreMoments(model.Parameters, moments);
             return new TrainingState(root.GetProperty("step").GetInt64(), root.GetProperty("tokens").GetInt64(), root.GetProperty("loss_sum").GetDouble(),
@@ -121,23 +124,20 @@ internal readonly record struct TrainingState(long Step, long Tokens, double Los
     private static unsafe List<NamedTensor> Moments(TrainableParameters parameters)
     {
         List<NamedTensor> tensors = [];
-        foreach ((ParameterSpec spec, Tensor master) in parameters.All)
+        foreach ((ParameterSpec spec, Tensor _) in parameters.All)
         {
-            long start = master.Floats - parameters.Master;
-            tensors.Add(new NamedTensor("exp_avg." + spec.Name, spec.Shape, parameters.FirstMoment + start));
-            tensors.Add(new NamedTensor("exp_avg_sq." + spec.Name, spec.Shape, parameters.SecondMoment + start));
+            tensors.Add(parameters.Stored("exp_avg." + spec.Name, spec, parameters.FirstMoment));
+            tensors.Add(parameters.Stored("exp_avg_sq." + spec.Name, spec, parameters.SecondMoment));
         }
         return tensors;
     }
 
     private static unsafe void RestoreMoments(TrainableParameters parameters, SafetensorsFile moments)
     {
-        foreach ((ParameterSpec spec, Tensor master) in parameters.All)
+        foreach ((ParameterSpec spec, Tensor _) in parameters.All)
         {
-            long start = master.Floats - parameters.Master;
-            int count = checked((int)spec.Count);
-            moments.ReadFloats("exp_avg." + spec.Name, new Span<float>(parameters.FirstMoment + start, count));
-            moments.ReadFloats("exp_avg_sq." + spec.Name, new Span<float>(parameters.SecondMoment + start, count));
+            parameters.Restore(moments, "exp_avg." + spec.Name, spec, parameters.FirstMoment);
+            parameters.Restore(moments, "exp_avg_sq." + spec.Name, spec, parameters.SecondMoment);
         }
     }
 }

@@ -79,7 +79,7 @@ internal sealed class ContrastiveObjective(TrainableModel model, PoolingMode poo
         tape.DrawFrom(PassageSeed(seed));
         Tensor passages = Pool(tape, batch.Passages, 0, batch.Passages.Count, 0);
         Tensor result = loss(tape, queries, passages, batch);
-        double value = result.RowSpan(0)[0];
+        double value = result.Value;
         if (double.IsFinite(value)) tape.Backward(result, scale);
         return value;
     }
@@ -92,7 +92,7 @@ internal sealed class ContrastiveObjective(TrainableModel model, PoolingMode poo
         ForEachChunk(batch.Queries, chunk, QuerySeed(seed), (_, vectors, start, count) => Copy(vectors, queries.RowRange(start, count)));
         ForEachChunk(batch.Passages, chunk, PassageSeed(seed), (_, vectors, start, count) => Copy(vectors, passages.RowRange(start, count)));
         Tensor result = loss(tape, queries, passages, batch);
-        double value = result.RowSpan(0)[0];
+        double value = result.Value;
         if (!double.IsFinite(value)) return value;
         tape.Backward(result, scale);
         Tensor queryGradients = tape.Grad(queries).Buffer, passageGradients = tape.Grad(passages).Buffer;
@@ -128,6 +128,6 @@ internal sealed class ContrastiveObjective(TrainableModel model, PoolingMode poo
 
     private static void Copy(Tensor source, Tensor destination)
     {
-        for (int row = 0; row < source.Rows; row++) source.RowSpan(row).CopyTo(destination.RowSpan(row));
+        destination.CopyRows(source);
     }
 }

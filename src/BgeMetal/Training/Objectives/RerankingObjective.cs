@@ -38,7 +38,7 @@ internal sealed class RerankingObjective : ITrainingObjective<RerankingBatch>, I
         Tensor scores = tape.Regroup(Logits(tape, batch.Pairs), batch.GroupSize);
         Tensor loss = tape.FirstColumnCrossEntropy(scores);
         if (batch.TeacherScores is { } teacher) loss = tape.WeightedSum([loss, tape.SoftTargetCrossEntropy(scores, teacher, batch.GroupSize)], [1, 1]);
-        double value = loss.RowSpan(0)[0];
+        double value = loss.Value;
         if (double.IsFinite(value)) tape.Backward(loss, scale);
         return value;
     }

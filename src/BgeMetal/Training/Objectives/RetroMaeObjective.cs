@@ -74,7 +74,7 @@ internal sealed class RetroMaeObjective : ITrainingObjective<RetroMaeBatch>, IDi
         losses = [.. losses.Where(one => one.Loss is not null)];
         if (losses.Length == 0) return 0;
         Tensor loss = tape.WeightedSum([.. losses.Select(one => one.Loss!.Value)], [.. losses.Select(one => one.Weight)]);
-        double value = loss.RowSpan(0)[0];
+        double value = loss.Value;
         if (double.IsFinite(value)) tape.Backward(loss, scale);
         return value;
     }
