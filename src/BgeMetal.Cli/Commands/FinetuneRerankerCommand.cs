@@ -36,12 +36,13 @@ internal static class FinetuneRerankerCommand
         private readonly TrainingRowOptionSet _rows = new("rerank", "Pairs", smallestGroup: 2);
         private readonly CliOption<int> _length = Opt.Int("--max-len", "Tokens a pair is cut to, the longer text first", 512, 8, 1 << 20, "max-length", "max-seq-length");
         private readonly CliOption<int?> _queryLength = Opt.MaybeInt("--query-max-len", "Cut query and passage on their own first, then the passage, as newer FlagEmbedding does", 8, 1 << 20, "query-max-length");
+        private readonly CliOption<int> _sub = Opt.Int("--sub-batch-size", "Pairs taken through the model at a time, in whole groups and at least one; the result is that of the whole batch", 0, -1, 1 << 20);
         private readonly CliOption<int?> _passageLength = Opt.MaybeInt("--passage-max-len", "The passage's part of that", 8, 1 << 20, "passage-max-length");
 
         public void AddTo(Command command)
         {
             _rows.AddTo(command);
-            foreach (Option option in (Option[])[_length, _queryLength, _passageLength]) command.Add(option);
+            foreach (Option option in (Option[])[_length, _sub, _queryLength, _passageLength]) command.Add(option);
         }
 
         public RerankerTrainingOptions Read(ParseResult parsed)
@@ -57,6 +58,7 @@ internal static class FinetuneRerankerCommand
                 QueryMaxLength = parsed.GetValue(_queryLength),
                 PassageMaxLength = parsed.GetValue(_passageLength),
                 KnowledgeDistillation = rows.Distill,
+                SubBatchSize = Math.Max(0, parsed.GetValue(_sub)),
                 QueryInstruction = rows.Query,
                 QueryInstructionFormat = rows.QueryFormat,
                 PassageInstruction = rows.Passage,

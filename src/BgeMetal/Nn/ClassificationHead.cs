@@ -21,10 +21,13 @@ internal sealed class ClassificationHead(ParameterStore parameters, Classificati
         [new([names.Dense], hiddenSize, hiddenSize), new([names.Output], numLabels, hiddenSize)];
 
     /// <summary>cls [B, D] -> logits [B, labels].</summary>
-    public Tensor Forward(Tape tape, Tensor cls)
+    /// <param name="tape">What the operations run on.</param>
+    /// <param name="cls">First tokens' vectors.</param>
+    /// <param name="firstSequence">Row 0's number in the whole batch of which this is a part; dropout masks depend on it.</param>
+    public Tensor Forward(Tape tape, Tensor cls, int firstSequence = 0)
     {
-        Tensor input = names.DropsInput ? tape.Dropout(cls, dropout) : cls;
-        return tape.Linear(tape.Dropout(tape.Linear(input, _dense, Activation.Tanh), dropout), _output);
+        Tensor input = names.DropsInput ? tape.Dropout(cls, dropout, firstSequence) : cls;
+        return tape.Linear(tape.Dropout(tape.Linear(input, _dense, Activation.Tanh), dropout, firstSequence), _output);
     }
 }
 

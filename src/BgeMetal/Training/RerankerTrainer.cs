@@ -40,7 +40,7 @@ public static class RerankerTrainer
         StepPlan plan = StepPlan.Create(batches.PerEpoch, options.GradientAccumulationSteps, options.Epochs, options.MaxSteps);
         SavedForm form = new(null, false, maxLength, "") { Layout = Layout(model.Config) };
         using RerankingWatch? evaluation = RerankingWatch.Open(model, form, joiner, EvaluatedTexts(task, maxLength), options);
-        using RerankingObjective objective = new(model);
+        using RerankingObjective objective = new(model, task.SubBatchSize);
         Trainer<RerankingBatch> trainer = new(model, form, options, plan, objective, batches.Build,
             RunFingerprint.Of("reranking", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [] }))
         {
@@ -109,6 +109,7 @@ public static class RerankerTrainer
     {
         TrainingOutput.Prepare(options);
         AtLeast("--train-group-size", task.TrainGroupSize, 2);
+        AtLeast("--sub-batch-size", task.SubBatchSize, 0);
         AtLeast("--max-len", task.MaxLength, SmallestLength);
         AtLeast("--query-max-len", task.QueryMaxLength ?? SmallestLength, SmallestLength);
         AtLeast("--passage-max-len", task.PassageMaxLength ?? SmallestLength, SmallestLength);

@@ -27,6 +27,9 @@ public sealed record RerankerTrainingOptions
     /// <summary>Whether the rows' teacher scores are learnt from, besides the labels.</summary>
     public bool KnowledgeDistillation { get; init; }
 
+    /// <summary>Pairs taken through the model at a time, in whole groups and at least one; 0 takes the whole batch at once. Does not change the result but for rounding.</summary>
+    public int SubBatchSize { get; init; }
+
     /// <summary>Put before each query; null for nothing.</summary>
     public string? QueryInstruction { get; init; }
 

@@ -46,6 +46,36 @@ public sealed class RerankerTrainingTests : IDisposable
         GradientComparison.AssertClose(gradients, distill ? "kd.grad." : "ce.grad.", model.Parameters, RerankerTrainer.Layout(model.Config).NameOf);
     }
 
+    [Theory]
+    [InlineData(1, false)]
+    [InlineData(7, true)]
+    [InlineData(8, true)]
+    [InlineData(1000, false)]
+    public void A_batch_taken_in_parts_has_the_loss_and_gradient_of_the_whole_with_the_same_dropout(int subBatchSize, bool distill)
+    {
+        (double loss, float[] gradient, long peak) = Gradient(0, distill);
+        (double partLoss, float[] partGradient, long partPeak) = Gradient(subBatchSize, distill);
+        Assert.Equal(loss, partLoss, 1e-6);
+        double norm = Math.Sqrt(gradient.Sum(value => (double)value * value)), difference = Math.Sqrt(gradient.Zip(partGradient, (a, b) => Math.Pow((double)a - b, 2)).Sum());
+        Assert.True(norm > 1e-3 && difference <= 2e-6 * norm, $"{difference} of {norm}");
+        if (subBatchSize < 20) Assert.True(partPeak < 0.75 * peak, $"{partPeak} bytes in parts, {peak} at once");
+        else Assert.Equal(gradient, partGradient);
+        Assert.NotEqual(loss, Gradient(0, distill, seed: 2).Loss);        // dropout is on
+    }
+
+    [Fact]
+    public unsafe void The_first_layer_that_is_not_finite_is_named()
+    {
+        using TrainableModel model = RerankerTrainer.Load(_model.Directory, new ComputeOptions(), seed: 1);
+        using RerankingObjective objective = new(model, 4);
+        RerankingBatch batch = RandomBatch(distill: false);
+        Assert.Null(objective.FirstNotFinite(batch, 1));
+        model.Parameters.All.Single(entry => entry.Spec.Name == "encoder.layer.1.intermediate.dense.weight").Master.Floats[3] = float.NaN;
+        model.Parameters.Repack(model.Device.Team);
+        Assert.False(double.IsFinite(objective.Backpropagate(batch, 1, 1)));
+        Assert.Equal("encoder.layer.1.intermediate", objective.FirstNotFinite(batch, 1));
+    }
+
     [Fact]
     public void An_encoder_becomes_a_reranker_that_ranks_what_it_was_taught()
     {
@@ -132,6 +162,27 @@ public sealed class RerankerTrainingTests : IDisposable
         TokenSequence cut = new PairJoiner(tokenizer, true, false, 12, 32, 128).Join("the cat", string.Join(' ', Enumerable.Repeat("mat", 200)));
         Assert.Equal(12, cut.Length);
         Assert.Equal(one.Ids.ToArray()[..5], cut.Ids.ToArray()[..5]);
+    }
+
+    private unsafe (double Loss, float[] Gradient, long PeakBytes) Gradient(int subBatchSize, bool distill, ulong seed = 1)
+    {
+        using TrainableModel model = RerankerTrainer.Load(_model.Directory, new ComputeOptions(), seed: 1);
+        using RerankingObjective objective = new(model, subBatchSize);
+        double loss = objective.Backpropagate(RandomBatch(distill), 1, seed);
+        return (loss, new Span<float>(model.Parameters.Grad, checked((int)model.Parameters.Count)).ToArray(), objective.PeakBytes);
+    }
+
+    /// <summary>Five groups of four ragged pairs.</summary>
+    private static RerankingBatch RandomBatch(bool distill)
+    {
+        Random random = new(11);
+        return new RerankingBatch
+        {
+            Pairs = [.. Enumerable.Range(0, 20).Select(_ => new TokenSequence(Enumerable.Range(0, random.Next(3, 40)).Select(_ => random.Next(5, 60)).ToArray()))],
+            GroupSize = 4,
+            TeacherScores = distill ? [.. Enumerable.Range(0, 20).Select(_ => random.NextSingle())] : null,
+            Places = [new RowPlace("made up", 1)],
+        };
     }
 
     private static RerankingBatch Batch(JsonElement inputs, bool distill)
