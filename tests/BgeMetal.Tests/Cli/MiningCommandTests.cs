@@ -1,4 +1,7 @@
+using System.Diagnostics;
 using System.Text.Json;
+using BgeMetal.Cli;
+using BgeMetal.Testing;
 
 namespace BgeMetal.Tests.Cli;
 
@@ -61,6 +64,56 @@ public sealed class MiningCommandTests : IDisposable
         {
             using JsonDocument row = JsonDocument.Parse(line);
             Assert.All(row.RootElement.GetProperty("neg").EnumerateArray(), text => Assert.Contains(text.GetString(), File.ReadAllLines(At("pool.txt"))));
+        }
+    }
+
+    [Fact]
+    public void FlagEmbeddings_mining_command_runs_as_it_is_on_its_toy_data()
+    {
+        string rows = SharedFolder.DataOrSkip("flagembedding", "old-examples", "finetune", "toy_finetune_data.jsonl"), encoder = TinyModel.Write(At("encoder"));
+        CliRun.Succeeds("hn_mine", "--model_name_or_path", encoder, "--input_file", rows, "--output_file", At("toy_finetune_data_minedHN.jsonl"), "--range_for_sampling", "2-200",
+            "--negative_number", "15", "--use_gpu_for_searching");
+        JsonElement[] before = Rows(rows), after = Rows(At("toy_finetune_data_minedHN.jsonl"));
+        HashSet<string> corpus = [.. before.SelectMany(row => Texts(row, "pos").Concat(Texts(row, "neg")))];
+        Assert.Equal(before.Select(row => row.GetProperty("query").GetString()), after.Select(row => row.GetProperty("query").GetString()));
+        foreach (JsonElement row in after)
+        {
+            string[] negatives = Texts(row, "neg");
+            Assert.Equal(15, negatives.Distinct().Count());
+            Assert.Equal(15, negatives.Length);
+            Assert.Subset(corpus, negatives.ToHashSet());
+            Assert.Empty(negatives.Intersect([row.GetProperty("query").GetString()!, .. Texts(row, "pos")]));
+        }
+
+        static JsonElement[] Rows(string path) => [.. File.ReadLines(path).Select(line => JsonDocument.Parse(line).RootElement)];
+        static string[] Texts(JsonElement row, string field) => [.. row.GetProperty(field).EnumerateArray().Select(text => text.GetString()!)];
+    }
+
+    [Fact]
+    public async Task A_process_killed_in_the_middle_goes_on_and_gives_the_same_file()
+    {
+        string encoder = TinyModel.Write(At("encoder")), rows = At("many.jsonl");
+        string[] words = ["cat", "dog", "sat", "mat", "ship", "sea", "sails", "stars", "night", "shine"];
+        string Text(int i) => string.Join(' ', Enumerable.Range(0, 5).Select(place => words[i / (int)Math.Pow(10, place) % 10]));
+        File.WriteAllLines(rows, Enumerable.Range(0, 20_000).Select(i => JsonSerializer.Serialize(new { query = Text(7 * i), pos = new[] { Text(i) }, neg = new[] { Text(99_999 - i) } })));
+        string[] mine = ["mine", "--model", encoder, "--input", rows, "--range-for-sampling", "2-40", "--negative-number", "3", "--quiet", "--output"];
+        using (Process process = Process.Start(new ProcessStartInfo("dotnet", [typeof(CommandLine).Assembly.Location, .. mine, At("mined.jsonl")]) { RedirectStandardError = true })!)
+        {
+            for (int i = 0; i < 6000 && !process.HasExited && !File.Exists(At("mined.jsonl.work/rows-00001.jsonl")); i++) await Task.Delay(5, TestContext.Current.CancellationToken);
+            process.Kill();
+            await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+            Assert.True(File.Exists(At("mined.jsonl.work/rows-00001.jsonl")) || File.Exists(At("mined.jsonl")), await process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken));
+            Assert.SkipWhen(File.Exists(At("mined.jsonl")), "the machine is so busy that the run ended before this test killed it");
+        }
+        CliRun resumed = CliRun.Succeeds([.. mine, At("mined.jsonl"), "--stats", At("resumed.json")]), whole = CliRun.Succeeds([.. mine, At("whole.jsonl"), "--stats", At("whole.json")]);
+        Assert.Equal(File.ReadAllBytes(At("whole.jsonl")), File.ReadAllBytes(At("mined.jsonl")));
+        Assert.True(Texts("resumed.json") < Texts("whole.json"), resumed.Error + whole.Error);
+        Assert.False(Directory.Exists(At("mined.jsonl.work")));
+
+        long Texts(string stats)
+        {
+            using JsonDocument json = JsonDocument.Parse(File.ReadAllText(At(stats)));
+            return json.RootElement.GetProperty("texts").GetInt64();
         }
     }
 

@@ -160,6 +160,26 @@ public sealed class HardNegativeMinerTests : IDisposable
     }
 
     [Fact]
+    public void A_run_killed_while_it_embeds_the_corpus_keeps_the_finished_part_of_it()
+    {
+        const int Shard = 1 << 14;
+        List<Row> rows = Rows(20, seed: 9);
+        HardNegativeOptions options = Options(rows) with { CandidatePool = At("pool.txt"), RangeStart = 0, RangeEnd = 30, NegativeNumber = 4 };
+        File.WriteAllLines(At("pool.txt"), Enumerable.Range(0, Shard + 1000).Select(i => $"pool {i}"));
+        Mine(options);
+        string expected = File.ReadAllText(options.OutputFile);
+        File.Delete(options.OutputFile);
+        int texts = 0;
+        float[] Breaking(IReadOnlyList<TextInput> some, string? instruction) => (texts += some.Count) > Shard ? throw new IOException("the plug is pulled") : Embed(some, instruction);
+        Assert.Throws<IOException>(() => new HardNegativeMiner(options, Breaking, Dimensions, 1, null, null).Run("m", TestContext.Current.CancellationToken));
+        Assert.False(File.Exists(options.OutputFile));
+        _embedded = 0;
+        Mine(options);
+        Assert.Equal(1000 + rows.Count, _embedded);
+        Assert.Equal(expected, File.ReadAllText(options.OutputFile));
+    }
+
+    [Fact]
     public void A_work_folder_of_another_run_is_not_used()
     {
         List<Row> rows = Rows(30, seed: 8);
