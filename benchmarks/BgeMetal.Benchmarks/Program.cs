@@ -8,6 +8,7 @@ RootCommand root = new("Speed of BgeMetal against its peers. Anything else than 
     VerifyCommand.Create(),
     EndToEndCommand.Create(),
     TopKCommand.Create(),
+    MiningCommand.Create(),
     TrainStepCommand.Create(),
     GradientCacheCommand.Create(),
     PretrainStepCommand.Create(),
