@@ -9,7 +9,10 @@ internal readonly record struct Suspect(MiningText Text, float Score);
 /// <summary>What was chosen for a row: negatives in the order of their rank, the random ones last.</summary>
 internal sealed record Selection(List<MiningText> Negatives, List<Suspect> Suspects, double LowestPositive, HardNegativeReport Tally);
 
-/// <summary>Chooses a row's negatives among its hits: exclusion, limits, near-duplicates, sampling with the reranker's veto, filling.</summary>
+/// <summary>
+/// Chooses a row's negatives among its hits: exclusion, limits, near-duplicates, sampling with the reranker's veto, filling. Works on corpus rows, each of which is a
+/// text of its own, and reads only the texts it needs: a row has hundreds of hits and a few negatives.
+/// </summary>
 /// <param name="corpus">The texts.</param>
 /// <param name="options">The rules.</param>
 /// <param name="rerank">A cross-encoder's logits of a query's passages, or null.</param>
@@ -26,14 +29,14 @@ internal sealed class NegativeSelector(MiningCorpus corpus, HardNegativeOptions 
     /// <param name="positives">The positives' vectors; null when no rule needs them.</param>
     public Selection Select(MiningRow row, long number, ReadOnlySpan<float> query, ReadOnlySpan<long> hits, ReadOnlySpan<float> scores, float[][]? positives)
     {
-        Chooser chooser = new(row, positives is null ? double.NaN : Lowest(query, positives));
-        List<(long Row, MiningText Text)> candidates = Candidates(chooser, hits, scores, positives);
+        Chooser chooser = new(row, positives is null ? double.NaN : Lowest(query, positives), Rows([row.Query, .. row.Positives]));
+        List<long> candidates = Candidates(chooser, hits, scores, positives);
         int[] order = [.. Enumerable.Range(0, candidates.Count)];
         if (order.Length > options.NegativeNumber) new CounterRandom(options.Seed, RandomPurpose.HardNegatives, number).Shuffle(order);
         List<int> taken = rerank is null ? [.. order.Take(options.NegativeNumber)] : Reranked(chooser, candidates, order);
         taken.Sort();
-        List<MiningText> negatives = [.. taken.Select(i => candidates[i].Text)];
-        chooser.Excluded.UnionWith(negatives);
+        List<MiningText> negatives = [.. taken.Select(i => corpus.TextAt(candidates[i]))];
+        chooser.Excluded.UnionWith(taken.Select(i => candidates[i]));
         Fill(chooser, negatives, new CounterRandom(options.Seed, RandomPurpose.FillingNegatives, number));
         return new Selection(negatives, chooser.Suspects, chooser.LowestPositive, chooser.Tally with
         {
@@ -45,6 +48,14 @@ internal sealed class NegativeSelector(MiningCorpus corpus, HardNegativeOptions 
         });
     }
 
+    private HashSet<long> Rows(IEnumerable<MiningText> texts)
+    {
+        HashSet<long> rows = [];
+        foreach (MiningText text in texts)
+            if (corpus.TryFind(text, out long row)) rows.Add(row);
+        return rows;
+    }
+
     private static double Lowest(ReadOnlySpan<float> query, float[][] positives)
     {
         double lowest = double.PositiveInfinity;
@@ -52,27 +63,26 @@ internal sealed class NegativeSelector(MiningCorpus corpus, HardNegativeOptions 
         return lowest;
     }
 
-    private List<(long Row, MiningText Text)> Candidates(Chooser chooser, ReadOnlySpan<long> hits, ReadOnlySpan<float> scores, float[][]? positives)
+    private List<long> Candidates(Chooser chooser, ReadOnlySpan<long> hits, ReadOnlySpan<float> scores, float[][]? positives)
     {
-        List<(long, MiningText)> candidates = [];
+        List<long> candidates = [];
         List<float[]> kept = positives is null ? [] : [.. positives];
         for (int rank = 0; rank < hits.Length && hits[rank] >= 0; rank++)
         {
-            MiningText text = corpus.TextAt(hits[rank]);
-            if (chooser.Excluded.Contains(text)) continue;
+            if (chooser.Excluded.Contains(hits[rank])) continue;
             bool inRange = rank >= options.RangeStart, high = IsTooHigh(scores[rank], chooser.LowestPositive);
-            if (inRange && scores[rank] >= chooser.LowestPositive) chooser.Suspects.Add(new Suspect(text, scores[rank]));
+            if (inRange && scores[rank] >= chooser.LowestPositive) chooser.Suspects.Add(new Suspect(corpus.TextAt(hits[rank]), scores[rank]));
             if (high || scores[rank] < options.MinScore)
             {
-                chooser.Excluded.Add(text);
+                chooser.Excluded.Add(hits[rank]);
                 if (inRange) chooser.Tally = chooser.Tally with { OutOfLimits = chooser.Tally.OutOfLimits + 1 };
             }
             else if (options.NearDuplicate is { } cosine && IsKept(kept, hits[rank], cosine))
             {
-                chooser.Excluded.Add(text);
+                chooser.Excluded.Add(hits[rank]);
                 if (inRange) chooser.Tally = chooser.Tally with { NearDuplicates = chooser.Tally.NearDuplicates + 1 };
             }
-            else if (inRange) candidates.Add((hits[rank], text));
+            else if (inRange) candidates.Add(hits[rank]);
         }
         return candidates;
     }
@@ -93,7 +103,7 @@ internal sealed class NegativeSelector(MiningCorpus corpus, HardNegativeOptions 
     }
 
     /// <summary>Takes candidates in the drawn order, as many at a time as are missing, without those the reranker finds as relevant as a positive.</summary>
-    private List<int> Reranked(Chooser chooser, List<(long Row, MiningText Text)> candidates, int[] order)
+    private List<int> Reranked(Chooser chooser, List<long> candidates, int[] order)
     {
         string query = Text(chooser.Row, chooser.Row.Query);
         float positive = rerank!(query, [.. chooser.Row.Positives.Select(text => Text(chooser.Row, text))]).Min();
@@ -102,7 +112,7 @@ internal sealed class NegativeSelector(MiningCorpus corpus, HardNegativeOptions 
         {
             int[] some = order[next..Math.Min(order.Length, next + options.NegativeNumber - taken.Count)];
             next += some.Length;
-            float[] scores = rerank(query, [.. some.Select(i => Text(chooser.Row, candidates[i].Text))]);
+            float[] scores = rerank(query, [.. some.Select(i => Text(chooser.Row, corpus.TextAt(candidates[i])))]);
             for (int i = 0; i < some.Length; i++)
             {
                 if (scores[i] < positive && !(VectorMath.Sigmoid(scores[i]) > options.RerankerMaxScore))
@@ -110,7 +120,7 @@ internal sealed class NegativeSelector(MiningCorpus corpus, HardNegativeOptions 
                     taken.Add(some[i]);
                     continue;
                 }
-                chooser.Excluded.Add(candidates[some[i]].Text);
+                chooser.Excluded.Add(candidates[some[i]]);
                 chooser.Tally = chooser.Tally with { Vetoed = chooser.Tally.Vetoed + 1 };
             }
         }
@@ -134,19 +144,18 @@ internal sealed class NegativeSelector(MiningCorpus corpus, HardNegativeOptions 
 
     private void Offer(Chooser chooser, List<MiningText> negatives, int row)
     {
-        MiningText text = corpus.TextAt(row);
-        if (chooser.Excluded.Add(text)) negatives.Add(text);
+        if (chooser.Excluded.Add(row)) negatives.Add(corpus.TextAt(row));
     }
 
     /// <summary>What is known of a row while its negatives are chosen.</summary>
-    private sealed class Chooser(MiningRow row, double lowestPositive)
+    private sealed class Chooser(MiningRow row, double lowestPositive, HashSet<long> excluded)
     {
         public MiningRow Row => row;
 
         public double LowestPositive => lowestPositive;
 
-        /// <summary>The query, the positives, and what was passed over or taken.</summary>
-        public HashSet<MiningText> Excluded { get; } = [row.Query, .. row.Positives];
+        /// <summary>The corpus rows of the query and the positives, and what was passed over or taken.</summary>
+        public HashSet<long> Excluded => excluded;
 
         public List<Suspect> Suspects { get; } = [];
 
