@@ -19,7 +19,8 @@ internal static partial class EvaluationPlots
         Plot plot = new();
         plot.XLabel(measure);
         plot.YLabel("queries");
-        for (int i = 0; i < Bins; i++) plot.Add.Bar(new Bar { Position = (i + 0.5) / Bins, Value = counts[i], Size = 0.9 / Bins, FillColor = Colors.SteelBlue, LineWidth = 0 });
+        Bar[] bars = [.. counts.Select((count, i) => new Bar { Position = (i + 0.5) / Bins, Value = count, Size = 0.9 / Bins, FillColor = Colors.SteelBlue, LineWidth = 0 })];
+        plot.Add.Bars(bars);
         plot.Axes.SetLimits(0, 1, 0, Math.Max(1, counts.Max() * 1.05));
         return Svg(plot);
     }
@@ -32,12 +33,15 @@ internal static partial class EvaluationPlots
         Plot plot = new();
         plot.XLabel("queries, the most improved first");
         plot.YLabel($"difference of {measure}");
-        for (int i = 0; i < points; i++)
+        Bar[] bars = [.. Enumerable.Range(0, points).Select(i => (int)((long)i * sorted.Length / points)).Where(query => sorted[query] != 0).Select(query => new Bar
         {
-            int query = (int)(((long)i * sorted.Length) / points);
-            double value = sorted[query];
-            plot.Add.Bar(new Bar { Position = query, Value = value, Size = (double)sorted.Length / points, FillColor = value < 0 ? Colors.IndianRed : Colors.SeaGreen, LineWidth = 0 });
-        }
+            Position = query,
+            Value = sorted[query],
+            Size = (double)sorted.Length / points,
+            FillColor = sorted[query] < 0 ? Colors.IndianRed : Colors.SeaGreen,
+            LineWidth = 0,
+        })];
+        plot.Add.Bars(bars);
         plot.Add.HorizontalLine(0, 1, Colors.Black);
         double reach = Math.Max(0.05, sorted.Max(Math.Abs) * 1.05);
         plot.Axes.SetLimits(-0.5, sorted.Length - 0.5, -reach, reach);
