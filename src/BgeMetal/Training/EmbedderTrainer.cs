@@ -10,9 +10,6 @@ namespace BgeMetal.Training;
 /// <summary>Contrastive fine-tuning of an embedding model on <c>{"query","pos","neg"}</c> rows.</summary>
 public static class EmbedderTrainer
 {
-    /// <summary>The batches whose largest one stands for all in the memory prediction.</summary>
-    private const int SampledBatches = 4;
-
     /// <summary>Trains the model of <paramref name="modelDirectory"/> and saves the result to the output directory in Hugging Face's layout.</summary>
     /// <param name="modelDirectory">A BERT or XLM-RoBERTa checkpoint.</param>
     /// <param name="task">Data and loss.</param>
@@ -39,7 +36,7 @@ public static class EmbedderTrainer
         StepPlan plan = StepPlan.Create(batches.PerEpoch, options.GradientAccumulationSteps, options.Epochs, options.MaxSteps);
         PoolingMode pooling = task.Pooling ?? model.FilePooling ?? PoolingMode.Cls;
         SavedForm form = new(pooling, task.Normalize, Math.Min(Math.Max(task.QueryMaxLength, task.PassageMaxLength), model.MaxLength), task.QueryInstruction ?? model.FileQueryInstruction ?? "");
-        TrainingMemory memory = TrainingMemory.Of(model, task, pooling, Enumerable.Range(0, Math.Min(SampledBatches, batches.PerEpoch)).Select(index => batches.Build(0, index)));
+        TrainingMemory memory = TrainingMemory.Of(model, task, pooling, Enumerable.Range(0, Math.Min(TrainingMemory.SampledBatches, batches.PerEpoch)).Select(index => batches.Build(0, index)));
         memory.Require(model.Device.AvailableBytes(model.Parameters.SizeBytes));
         using RetrievalWatch? evaluation = RetrievalWatch.Open(model, form, EvaluatedTexts(task), options);
         using ContrastiveObjective objective = new(model, task, pooling);

@@ -39,6 +39,8 @@ public static class RerankerTrainer
         RerankingBatches batches = new(data, rows, joiner);
         StepPlan plan = StepPlan.Create(batches.PerEpoch, options.GradientAccumulationSteps, options.Epochs, options.MaxSteps);
         SavedForm form = new(null, false, maxLength, "") { Layout = Layout(model.Config) };
+        TrainingMemory memory = TrainingMemory.OfPairs(model, Enumerable.Range(0, Math.Min(TrainingMemory.SampledBatches, batches.PerEpoch)).Select(index => batches.Build(index)));
+        memory.Require(model.Device.AvailableBytes(model.Parameters.SizeBytes));
         using RerankingWatch? evaluation = RerankingWatch.Open(model, form, joiner, EvaluatedTexts(task, maxLength), options);
         using RerankingObjective objective = new(model, task.SubBatchSize);
         Trainer<RerankingBatch> trainer = new(model, form, options, plan, objective, batches.Build,
@@ -48,7 +50,7 @@ public static class RerankerTrainer
         };
         TrainingSummary summary = trainer.Run(resume, progress, cancellationToken);
         TrainingOutput.Finish(options, model, form, new { task, options });
-        return summary;
+        return summary with { PredictedBytes = memory.Bytes };
     }
 
     /// <summary>The model with a head of one label: the checkpoint's, else drawn from <paramref name="seed"/>.</summary>

@@ -45,16 +45,20 @@ public static class RetroMaeTrainer
         RetroMaeMasker masker = new(WordPieces.Of(tokenizer, model.Config.VocabSize), task.EncoderMaskProbability, task.DecoderMaskProbability, options.Seed);
         StepPlan plan = StepPlan.Create(texts.PerEpoch, options.GradientAccumulationSteps, options.Epochs, options.MaxSteps);
         SavedForm form = new(PoolingMode.Cls, true, model.MaxLength, model.FileQueryInstruction ?? "") { Layout = RetroMaeModel.Layout(model.Config) };
+        bool isDupMae = task.Objective == PretrainObjective.DupMae;
+        TrainingMemory memory = TrainingMemory.OfRetroMae(model,
+            Enumerable.Range(0, Math.Min(TrainingMemory.SampledBatches, texts.PerEpoch)).Select(index => masker.Mask(texts.Build(index))), isDupMae);
+        memory.Require(model.Device.AvailableBytes(model.Parameters.SizeBytes));
         using RetrievalWatch? evaluation = RetrievalWatch.Open(model, form, new EvaluationTexts(length, length) { QueryInstruction = model.FileQueryInstruction }, options);
-        using RetroMaeObjective objective = new(model, RetroMaeModel.Names(model.Config), task.Objective == PretrainObjective.DupMae ? (float)task.BagOfWordsWeight : 0);
+        using RetroMaeObjective objective = new(model, RetroMaeModel.Names(model.Config), isDupMae ? (float)task.BagOfWordsWeight : 0);
         Trainer<RetroMaeBatch> trainer = new(model, form, options, plan, objective, number => masker.Mask(texts.Build(number)),
-            RunFingerprint.Of(task.Objective == PretrainObjective.DupMae ? "dupmae" : "retromae", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [] }))
+            RunFingerprint.Of(isDupMae ? "dupmae" : "retromae", data.Fingerprint, plan.TotalSteps, options, task with { TrainData = [] }))
         {
             Evaluation = evaluation,
         };
         TrainingSummary summary = trainer.Run(resume, progress, cancellationToken);
         TrainingOutput.Finish(options, model, form, new { task, options }, ModelFolder);
-        return summary;
+        return summary with { PredictedBytes = memory.Bytes };
     }
 
     private static void Validate(PretrainOptions task, TrainingOptions options)

@@ -82,6 +82,21 @@ public sealed class DupMaeTests(TinyModel model) : IClassFixture<TinyModel>
         Assert.Throws<BgeMetalException>(() => RetroMaeTrainer.Run(model.Directory, task with { BagOfWordsWeight = 0.3 }, again));
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(Weight)]
+    public void The_predicted_memory_is_near_what_a_step_takes(float weight)
+    {
+        using TrainableModel trained = RetroMaeModel.Load(model.Directory, new ComputeOptions { Threads = 2 }, 1, null);
+        using RetroMaeObjective objective = new(trained, RetroMaeModel.Names(trained.Config), weight);
+        RetroMaeBatch batch = RetroMaeBatches.Masked(trained, [.. Enumerable.Repeat(s_texts[0], 20)]);
+        objective.Backpropagate(batch, 1, 1);
+        TrainingMemory predicted = TrainingMemory.OfRetroMae(trained, [batch], bagOfWords: weight > 0);
+        Assert.Equal(trained.Parameters.SizeBytes, predicted.ParameterBytes);
+        Assert.InRange(predicted.ActivationBytes, objective.PeakBytes / 1.25, objective.PeakBytes * 1.25);
+        Assert.Contains("--max-seq-length", Assert.Throws<BgeMetalException>(() => predicted.Require(1)).Message, StringComparison.Ordinal);
+    }
+
     private static double Oracle(TrainableModel trained, Tensor transformed, RetroMaeBatch batch)
     {
         Dictionary<string, Tensor> masters = trained.Parameters.All.ToDictionary(entry => entry.Spec.Name, entry => entry.Master);
