@@ -147,6 +147,8 @@ public static class BenchTable
         new("InfoNce", "InfoNce", Backward, "6 B B G D", "2 E (B D + B G D)") { Cpu = LossCalls.InfoNceBackward, CpuShapes = ["B=256 G=8 D=384"] },
         new("LinearCrossEntropy", "LinearCrossEntropy", Forward, "2 T V D", "E (T D + V D)") { Cpu = LossCalls.VocabularyForward, CpuShapes = ["T=300 V=21128 D=512"] },
         new("LinearCrossEntropy", "LinearCrossEntropy", Backward, "6 T V D", "2 E T D + (E + 8) V D") { Cpu = LossCalls.VocabularyBackward, CpuShapes = ["T=300 V=21128 D=512"] },
+        new("BagOfWords", "BagOfWords", Forward, "2 B (L - 1) V D", "E (B L D + V D)") { Cpu = LossCalls.WordsForward, CpuShapes = ["B=8 L=128 V=21128 D=512 W=60"] },
+        new("BagOfWords", "BagOfWords", Backward, "4 B V D", "(4 B + 8) V D") { Cpu = LossCalls.WordsBackward, CpuShapes = ["B=8 L=128 V=21128 D=512 W=60"] },
         new("SoftmaxCrossEntropy", "SoftmaxCrossEntropy", Forward, "4 B G", "4 B G") { Cpu = LossCalls.GroupsForward, CpuShapes = ["B=4096 G=16"] },
         new("SoftmaxCrossEntropy", "SoftmaxCrossEntropy", Backward, "5 B G", "8 B G") { Cpu = LossCalls.GroupsBackward, CpuShapes = ["B=4096 G=16"] },
         new("KlDivergence", "KlDivergence", Forward, "9 B G", "8 B G") { Cpu = LossCalls.DistillationForward, CpuShapes = ["B=4096 G=16"] },

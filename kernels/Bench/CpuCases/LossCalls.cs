@@ -15,6 +15,10 @@ internal static unsafe class LossCalls
 
     public static Action<WorkerTeam> VocabularyBackward(CpuOperands o, BenchShape s) => Vocabulary(o, s, backward: true);
 
+    public static Action<WorkerTeam> WordsForward(CpuOperands o, BenchShape s) => Words(o, s, backward: false);
+
+    public static Action<WorkerTeam> WordsBackward(CpuOperands o, BenchShape s) => Words(o, s, backward: true);
+
     public static Action<WorkerTeam> GroupsForward(CpuOperands o, BenchShape s)
     {
         int b = s["B"], g = s["G"];
@@ -75,5 +79,18 @@ internal static unsafe class LossCalls
         Forward(o.Team);
         float* dx = o.Rows(t, d), dweight = o.Floats((long)v * d), dbias = o.Floats(v);
         return team => LinearCrossEntropy.Backward(team, x, ld, t, d, weight, d, v, bias, labels, log, 1f, dx, ld, false, dweight, d, dbias);
+    }
+
+    // The backward pass overwrites the maxima, which changes its numbers from run to run and not its work.
+    private static Action<WorkerTeam> Words(CpuOperands o, BenchShape s, bool backward)
+    {
+        int b = s["B"], v = s["V"], d = s["D"], ld = d + CpuOperands.Padding, ldm = v + CpuOperands.Padding, words = s["W"];
+        float* x = o.Rows((long)b * s["L"], d), weight = o.Floats((long)v * d, 0.05f), bias = o.Floats(v), weights = o.Floats(b), maxima = o.Rows(b, v), loss = o.Floats(b), log = o.Floats(b);
+        int* cu = o.Integers(b + 1, s["L"]), ids = o.Integers(b * words, v / ((b * words) + 1)), offsets = o.Integers(b + 1, words), tokens = o.Integers(b * v, 0);
+        void Forward(WorkerTeam team) => BagOfWords.Forward(team, x, ld, d, cu, b, 1, weight, d, v, bias, ids, offsets, weights, maxima, ldm, tokens, log, loss);
+        if (!backward) return Forward;
+        Forward(o.Team);
+        float* dx = o.Rows((long)b * s["L"], d), dweight = o.Floats((long)v * d), dbias = o.Floats(v);
+        return team => BagOfWords.Backward(team, x, ld, d, cu, b, weight, d, v, ids, offsets, weights, maxima, ldm, tokens, log, 1f, dx, ld, false, dweight, d, dbias);
     }
 }
