@@ -21,7 +21,11 @@ internal static class PretrainStepCommand
     private const string Tiled = "tiled", Logits = "logits", LogitsEverywhere = "logits-everywhere", DupMae = "dupmae-tiled";
     private static readonly string[] s_forms = [Tiled, Logits, LogitsEverywhere];
 
-    private sealed record Settings(string Model, int Batch, int Length, int Threads, int Steps, int Seed);
+    private sealed record Settings(string Model, int Batch, int Length, int Threads, int Steps, int Seed)
+    {
+        /// <summary>A known shape, or "tiny" to try the command.</summary>
+        public EncoderShape Shape => Model == "tiny" ? new EncoderShape("tiny", 2, 64, 2, 128, 1000, Math.Max(512, Length)) : EncoderShape.Named(Model);
+    }
 
     public static Command Create()
     {
@@ -34,11 +38,12 @@ internal static class PretrainStepCommand
         Option<int> seed = new("--seed") { Description = "Seed of weights and texts", DefaultValueFactory = _ => 42 };
         Option<string> output = new("--output") { Description = "Result file to append to; '' for none", DefaultValueFactory = _ => Path.Combine(ResultFile.RepositoryRoot, "benchmarks", "results", "pretrain_step.csv") };
         Option<string?> child = new("--child") { Description = "Run this form in this process and print its row (used by the command itself)", Hidden = true };
-        Command command = new("pretrain-step", "Memory and speed of a RetroMAE step, with and without logits in memory") { model, batch, length, forms, threads, steps, seed, output, child };
+        Option<string?> folder = new("--folder") { Description = "The model's files (used by the command itself)", Hidden = true };
+        Command command = new("pretrain-step", "Memory and speed of a RetroMAE step, with and without logits in memory") { model, batch, length, forms, threads, steps, seed, output, child, folder };
         command.SetAction(parsed =>
         {
             Settings settings = new(parsed.GetValue(model)!, parsed.GetValue(batch), parsed.GetValue(length), parsed.GetValue(threads), parsed.GetValue(steps), parsed.GetValue(seed));
-            return parsed.GetValue(child) is { } form ? RunChild(settings, form) : Run(settings, parsed.GetValue(forms)!, parsed.GetValue(output)!);
+            return parsed.GetValue(child) is { } form ? RunChild(settings, form, parsed.GetValue(folder)!) : Run(settings, parsed.GetValue(forms)!, parsed.GetValue(output)!);
         });
         return command;
     }
@@ -46,10 +51,11 @@ internal static class PretrainStepCommand
     private static int Run(Settings settings, string[] forms, string output)
     {
         List<PretrainStepRow> rows = [];
+        using ModelFolder folder = new(EncoderWeights.Random(settings.Shape, settings.Seed), []);
         Console.WriteLine($"{"form",-18} {"MB parameters",14} {"MB activations",15} {"MB peak",9} {"ms min",9} {"ms p50",9} {"cpu ms",9} {"tokens/s",9} {"loss",8}");
         foreach (string form in forms)
         {
-            PretrainStepRow row = InChild(settings, form);
+            PretrainStepRow row = InChild(settings, form, folder.Path);
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"{row.Form,-18} {row.ParameterBytes / 1e6,14:F0} {row.ActivationBytes / 1e6,15:F0} {row.PeakBytes / 1e6,9:F0} {row.MsMin,9:F0} {row.MsP50,9:F0} {row.CpuMsMin,9:F0} {row.TokensPerSecond,9:F0} {row.Loss,8:F4}"));
             rows.Add(row);
@@ -64,9 +70,9 @@ internal static class PretrainStepCommand
         return 0;
     }
 
-    private static PretrainStepRow InChild(Settings settings, string form)
+    private static PretrainStepRow InChild(Settings settings, string form, string folder)
     {
-        string[] arguments = [typeof(PretrainStepCommand).Assembly.Location, "pretrain-step", "--child", form, "--model", settings.Model, "--batch-size", Text(settings.Batch),
+        string[] arguments = [typeof(PretrainStepCommand).Assembly.Location, "pretrain-step", "--child", form, "--folder", folder, "--model", settings.Model, "--batch-size", Text(settings.Batch),
             "--max-seq-length", Text(settings.Length), "--threads", Text(settings.Threads), "--steps", Text(settings.Steps), "--seed", Text(settings.Seed)];
         using Process process = Process.Start(new ProcessStartInfo("dotnet", arguments) { RedirectStandardOutput = true })!;
         string line = process.StandardOutput.ReadToEnd();
@@ -77,14 +83,12 @@ internal static class PretrainStepCommand
 
     private static string Text(int value) => value.ToString(CultureInfo.InvariantCulture);
 
-    private static int RunChild(Settings settings, string form)
+    private static int RunChild(Settings settings, string form, string folder)
     {
         if (!s_forms.Append(DupMae).Contains(form)) throw new BgeMetalException("option --form", $"\"{form}\" is unknown");
-        EncoderShape shape = Shape(settings);
-        using ModelFolder folder = new(EncoderWeights.Random(shape, settings.Seed), []);
-        RetroMaeBatch batch = MaskedTexts.Draw(settings.Batch, settings.Length, shape.VocabularySize, form == LogitsEverywhere, settings.Seed);
+        RetroMaeBatch batch = MaskedTexts.Draw(settings.Batch, settings.Length, settings.Shape.VocabularySize, form == LogitsEverywhere, settings.Seed);
         PeakMemory peak = PeakMemory.Start();
-        using TrainableModel model = RetroMaeModel.Load(folder.Path, new ComputeOptions { Threads = settings.Threads }, settings.Seed, null);
+        using TrainableModel model = RetroMaeModel.Load(folder, new ComputeOptions { Threads = settings.Threads }, settings.Seed, null);
         using RetroMaeObjective objective = new(model, RetroMaeModel.Names(model.Config), form == DupMae ? 0.1f : 0, form is Tiled or DupMae ? null : MaterialisedLogits.CrossEntropy);
         AdamWOptimizer optimizer = new(model.Parameters, new TrainingOptions { OutputDirectory = "" }, model.Device);
         double loss = 0, cpu = double.PositiveInfinity;
@@ -123,8 +127,4 @@ internal static class PretrainStepCommand
         }));
         return 0;
     }
-
-    /// <summary>A known shape, or "tiny" to try the command.</summary>
-    private static EncoderShape Shape(Settings settings) =>
-        settings.Model == "tiny" ? new EncoderShape("tiny", 2, 64, 2, 128, 1000, Math.Max(512, settings.Length)) : EncoderShape.Named(settings.Model);
 }
