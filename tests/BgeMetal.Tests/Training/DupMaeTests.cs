@@ -1,11 +1,13 @@
+using System.Text.Json;
 using BgeMetal.Data.Training;
 using BgeMetal.Nn;
 using BgeMetal.Retrieval;
 using BgeMetal.Tensors;
 using BgeMetal.Testing.Reference;
-using BgeMetal.Tests.Models;
+using BgeMetal.Tests.Cli;
 using BgeMetal.Training;
 using BgeMetal.Training.Objectives;
+using TinyModel = BgeMetal.Tests.Models.TinyModel;
 
 namespace BgeMetal.Tests.Training;
 
@@ -80,6 +82,17 @@ public sealed class DupMaeTests(TinyModel model) : IClassFixture<TinyModel>
         TrainingOptions again = options with { ResumeFrom = Path.Combine(output, "checkpoint-20") };
         Assert.Throws<BgeMetalException>(() => RetroMaeTrainer.Run(model.Directory, task with { Objective = PretrainObjective.RetroMae }, again));
         Assert.Throws<BgeMetalException>(() => RetroMaeTrainer.Run(model.Directory, task with { BagOfWordsWeight = 0.3 }, again));
+    }
+
+    [Fact]
+    public void The_command_takes_the_authors_spellings()
+    {
+        string data = Path.Combine(model.Root, "cli.jsonl"), output = Path.Combine(model.Root, "cli");
+        File.WriteAllLines(data, s_texts.Select(text => $"{{\"text\":\"{text}\"}}"));
+        CliRun.Succeeds("pretrain", "--model_name_or_path", model.Directory, "--train_data", data, "--output_dir", output, "--max_steps", "1", "--pretrain_method", "dupmae", "--bow_loss_weight", "0.2");
+        using JsonDocument arguments = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(output, "training_args.json")));
+        JsonElement task = arguments.RootElement.GetProperty("task");
+        Assert.Equal(("DupMae", 0.2), (task.GetProperty("Objective").GetString(), task.GetProperty("BagOfWordsWeight").GetDouble()));
     }
 
     [Theory]

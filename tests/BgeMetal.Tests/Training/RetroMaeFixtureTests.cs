@@ -99,6 +99,8 @@ public sealed class RetroMaeFixtureTests : IDisposable
         };
         double loss = objective.Backpropagate(batch, 1, 1);
         Assert.InRange(loss, 0.1, 40);
+        using RetroMaeObjective dupMae = new(model, RetroMaeModel.Names(model.Config), 1);
+        Assert.InRange(dupMae.Backpropagate(batch, 1, 1), loss + 0.1, loss + 40);
         model.Save(saved, new SavedForm(null, true, 16, "") { Layout = RetroMaeModel.Layout(model.Config) }, overwrite: false);
         SafetensorsReference weights = new(Path.Combine(saved, "model.safetensors"));
         foreach (string name in new[] { "roberta.embeddings.word_embeddings.weight", "lm_head.dense.weight", "lm_head.layer_norm.weight", "lm_head.bias" }) Assert.Contains(name, weights.Names);
