@@ -62,6 +62,23 @@ public sealed unsafe class WorkerTeam : IDisposable
     /// <exception cref="ObjectDisposedException">The team was disposed.</exception>
     public void Run<TJob>(ref TJob job, int parts) where TJob : struct, ITeamJob
     {
+        if (Profile is { } profile && typeof(TJob).Assembly == typeof(WorkerTeam).Assembly)
+        {
+            long begun = Stopwatch.GetTimestamp();
+            RunParts(ref job, parts);
+            profile.Add(NameOf<TJob>.Value, Stopwatch.GetElapsedTime(begun).TotalMicroseconds);
+        }
+        else
+        {
+            RunParts(ref job, parts);
+        }
+    }
+
+    /// <summary>Takes the time of every kernel's runs in this process from now on; null for none.</summary>
+    public static KernelProfile? Profile { get; set; }
+
+    private void RunParts<TJob>(ref TJob job, int parts) where TJob : struct, ITeamJob
+    {
         ObjectDisposedException.ThrowIf(_stopping, this);
         if (parts <= 0) return;
         if (parts == 1 || Threads == 1 || Interlocked.CompareExchange(ref _busy, 1, 0) != 0)
@@ -88,6 +105,11 @@ public sealed unsafe class WorkerTeam : IDisposable
         _stopping = true;
         lock (_gate) Monitor.PulseAll(_gate);
         foreach (Thread worker in _workers) worker.Join();
+    }
+
+    private static class NameOf<TJob>
+    {
+        public static readonly string Value = $"{typeof(TJob).DeclaringType?.Name}.{typeof(TJob).Name}".Split('`')[0];
     }
 
     private static void Execute<TJob>(void* job, int part, int worker) where TJob : struct, ITeamJob =>

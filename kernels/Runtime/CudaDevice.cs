@@ -15,6 +15,7 @@ public sealed unsafe class CudaDevice : KernelDevice
     private readonly KernelCache _cache;
     private readonly nint _context;
     private readonly int _ordinal;
+    private LaunchTimes? _times;
     private bool _disposed;
 
     private CudaDevice(DriverApi api, int ordinal, KernelCache cache)
@@ -182,6 +183,7 @@ public sealed unsafe class CudaDevice : KernelDevice
     {
         Bind();
         Api.Check(Api.cuStreamSynchronize(Stream), "finish the enqueued work");
+        if (Profile is not null) _times?.Collect(Profile);
     }
 
     /// <summary>
@@ -229,6 +231,15 @@ public sealed unsafe class CudaDevice : KernelDevice
         Api.Check(Api.cuMemFreeHost(memory.Address), "free pinned host memory");
     }
 
+    private protected override void BeginTiming()
+    {
+        Bind();
+        _times ??= new LaunchTimes(this);
+        _times.Begin();
+    }
+
+    private protected override void EndTiming(string name, KernelProfile profile) => _times!.End(name);
+
     private protected override void LaunchCore<TArguments>(Action<TArguments> kernel, KernelDescriptor descriptor, GridSize grid, ref TArguments arguments)
     {
         nint function = _modules.Function(descriptor);
@@ -249,6 +260,7 @@ public sealed unsafe class CudaDevice : KernelDevice
         if (_disposed) return;
         Bind();
         Api.cuStreamSynchronize(Stream);
+        _times?.Dispose();
         _modules.Unload();
         Api.cuStreamDestroy(Stream);
         Api.cuDevicePrimaryCtxRelease(_ordinal);

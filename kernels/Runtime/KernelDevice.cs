@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using BgeMetal.Kernels.Primitives;
 
@@ -13,6 +14,7 @@ public readonly record struct GridSize(int X, int Y = 1, int Z = 1);
 public abstract class KernelDevice : IDisposable
 {
     private readonly Dictionary<Delegate, KernelDescriptor> _descriptors = new(ReferenceEqualityComparer.Instance);
+    private long _begun;
 
     /// <summary>What the hardware calls itself.</summary>
     public abstract string Name { get; }
@@ -23,6 +25,9 @@ public abstract class KernelDevice : IDisposable
     /// <summary>The most shared memory that one block can have, in bytes.</summary>
     public abstract int SharedMemoryPerBlock { get; }
 
+    /// <summary>Takes the time of every launch from now on, complete after <see cref="Synchronize"/>; null for none. Not while a graph is captured.</summary>
+    public KernelProfile? Profile { get; set; }
+
     /// <summary>Enqueues a kernel; its descriptor supplies the block size and the shared memory. A grid with no block does nothing.</summary>
     /// <exception cref="InvalidOperationException">The kernel is not declared by a <see cref="CudaKernelAttribute"/>.</exception>
     /// <exception cref="DeviceException">The driver refuses the launch.</exception>
@@ -32,7 +37,14 @@ public abstract class KernelDevice : IDisposable
         if (grid.X <= 0 || grid.Y <= 0 || grid.Z <= 0) return;
         if (!_descriptors.TryGetValue(kernel, out KernelDescriptor? descriptor))
             _descriptors.Add(kernel, descriptor = KernelRegistry.Of(kernel.Method));
+        if (Profile is null)
+        {
+            LaunchCore(kernel, descriptor, grid, ref arguments);
+            return;
+        }
+        BeginTiming();
         LaunchCore(kernel, descriptor, grid, ref arguments);
+        EndTiming(descriptor.Name, Profile);
     }
 
     /// <summary>Reserves memory; contents are undefined.</summary>
@@ -85,6 +97,12 @@ public abstract class KernelDevice : IDisposable
     internal abstract void Free(DeviceMemory memory);
 
     internal abstract void Free(PinnedMemory memory);
+
+    /// <summary>Before a launch whose time is taken; here, where kernels run at once, by the host's clock.</summary>
+    private protected virtual void BeginTiming() => _begun = Stopwatch.GetTimestamp();
+
+    /// <summary>Behind it.</summary>
+    private protected virtual void EndTiming(string name, KernelProfile profile) => profile.Add(name, Stopwatch.GetElapsedTime(_begun).TotalMicroseconds);
 
     private protected abstract void LaunchCore<TArguments>(Action<TArguments> kernel, KernelDescriptor descriptor, GridSize grid, ref TArguments arguments)
         where TArguments : unmanaged;

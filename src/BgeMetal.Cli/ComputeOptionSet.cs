@@ -13,6 +13,7 @@ internal sealed partial class ComputeOptionSet
     private readonly CliOption<string> _dtype = Opt.Choice("--dtype", "Precision of the computation", "auto", ["auto", "fp32", "bf16", "fp16"]);
     private readonly CliOption<int> _threads = Opt.Int("--threads", "CPU threads, 0 for one a core; results do not depend on it", 0, 0, 1024);
     private readonly CliOption<bool> _fp16 = Opt.Flag("--fp16", "Like --dtype fp16 where the device has it", "use-fp16");
+    private readonly CliOption<bool> _profile = Opt.Flag("--profile", "Show the time that each kernel takes");
     private readonly CliOption<bool> _bf16 = Opt.Flag("--bf16", "Like --dtype bf16 where the device has it", "use-bf16");
 
     public void AddTo(Command command)
@@ -22,13 +23,13 @@ internal sealed partial class ComputeOptionSet
         {
             if (result.Tokens is [{ } token] && !Device().IsMatch(token.Value)) result.AddError($"--device: '{token.Value}' is not one of auto, cpu, cuda, cuda:N");
         });
-        foreach (Option option in (Option[])[_device, _dtype, _threads, _fp16, _bf16]) command.Add(option);
+        foreach (Option option in (Option[])[_device, _dtype, _threads, _profile, _fp16, _bf16]) command.Add(option);
     }
 
     /// <summary>The settings; FlagEmbedding's --fp16 is a wish that a CPU cannot grant, --dtype fp16 an order that it refuses.</summary>
     public ComputeOptions Read(ParseResult parsed, Terminal terminal)
     {
-        ComputeOptions options = new() { Device = parsed.GetValue(_device)!.ToLowerInvariant(), DType = parsed.GetValue(_dtype)!, Threads = parsed.GetValue(_threads) };
+        ComputeOptions options = new() { Device = parsed.GetValue(_device)!.ToLowerInvariant(), DType = parsed.GetValue(_dtype)!, Threads = parsed.GetValue(_threads), Profile = parsed.GetValue(_profile) };
         if (options.DType != "auto" || !(parsed.GetValue(_fp16) || parsed.GetValue(_bf16))) return options;
         string wish = parsed.GetValue(_bf16) ? "bf16" : "fp16";
         if (options.UsesGpu) return options with { DType = wish };

@@ -62,6 +62,7 @@ internal sealed class EmbeddingSession : IDisposable
         Device = Embedder.Device.Name,
         Dtype = Embedder.Device.DType,
         Threads = Embedder.Threads,
+        KernelTimes = Embedder.KernelTimes,
     };
 
     /// <inheritdoc/>

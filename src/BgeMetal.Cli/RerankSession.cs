@@ -54,6 +54,7 @@ internal sealed class RerankSession : IDisposable
         Device = Reranker.Device.Name,
         Dtype = Reranker.Device.DType,
         Threads = Reranker.Threads,
+        KernelTimes = Reranker.KernelTimes,
     };
 
     /// <inheritdoc/>

@@ -16,14 +16,19 @@ internal static class TrainingRun
         DateTime said = DateTime.UtcNow;
         try
         {
-            return run(step =>
+            TrainingSummary summary = run(step =>
             {
+                if (step.IsSkipped)
+                    terminal.Say(string.Create(CultureInfo.InvariantCulture, $"step {step.Step} skipped: its gradients are not finite in fp16; the loss scale is now {step.LossScale}"));
                 bar ??= terminal.Watch("training", "steps", step.TotalSteps);
                 bar.Report(1);
                 if (DateTime.UtcNow - said < s_interval) return;
                 said = DateTime.UtcNow;
                 terminal.Say(string.Create(CultureInfo.InvariantCulture, $"step {step.Step} of {step.TotalSteps}: loss {step.Loss:0.0000}"));
             });
+            if (summary.Device is { } device) ComputeOptionSet.Tell(terminal, device);
+            KernelTable.Show(terminal, summary.KernelTimes);
+            return summary;
         }
         finally
         {

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Text.Json;
 using BgeMetal.Cli.Parsing;
 using BgeMetal.Files;
+using BgeMetal.Kernels;
 
 namespace BgeMetal.Cli.Output;
 
@@ -37,6 +38,10 @@ internal sealed record RunStatistics
     /// <summary>On how many threads.</summary>
     public int Threads { get; init; } = 1;
 
+    /// <summary>What each kernel took, with --profile.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public IReadOnlyList<KernelTime> KernelTimes { get; init; } = [];
+
     /// <summary>The option that asks for the file.</summary>
     public static CliOption<string?> Option() => Opt.Text("--stats", "FILE", "Write texts, tokens, seconds, tokens per second, memory and device as JSON");
 
@@ -45,6 +50,7 @@ internal sealed record RunStatistics
     {
         terminal.Say($"{what} {Terminal.Count(Texts)} {(Texts == 1 ? unit[..^1] : unit)} ({Terminal.Count(Tokens)} tokens) in {Terminal.Count(Math.Round(Seconds, 1))} s: "
             + $"{Terminal.Count(Math.Round(TokensPerSecond))} tokens/s on {Device} ({Dtype}, {Threads} thread{(Threads == 1 ? "" : "s")})");
+        KernelTable.Show(terminal, KernelTimes);
         if (path is not null) AtomicFile.WriteAllText(path, JsonSerializer.Serialize(this, s_json) + "\n");
     }
 

@@ -60,7 +60,9 @@ internal static class AttentionOp
         if (headDim % 8 != 0 || headDim > 128) throw new BgeMetalException($"device '{tape.Device.Name}'", $"attention heads have {headDim} columns, a multiple of 8 up to 128 was expected; use --device cpu");
         Tensor output = tape.Arena.Activation(q.Rows, q.Columns);
         Tensor logSumExp = tape.IsRecording ? tape.Arena.Floats(1, checked(numHeads * q.Rows)) : default;
-        DropoutMask mask = tape.IsRecording && dropout > 0 ? new(dropout, tape.NextSeedOnDevice().Pointer<int>(), stream: 0, firstQuery) : default;
+        // Drawn whether it is needed or not, as on the CPU: the masks that follow are then the CPU's.
+        Tensor seed = tape.IsRecording ? tape.NextSeedOnDevice() : default;
+        DropoutMask mask = tape.IsRecording && dropout > 0 ? new(dropout, seed.Pointer<int>(), stream: 0, firstQuery) : default;
         Pass pass = new(tape.Device, new AttentionShape(keyOffsets.Columns - 1, q.Rows, longest.Queries, longest.Keys, numHeads, headDim, 1 / MathF.Sqrt(headDim)),
             q, k, v, queryOffsets, keyOffsets, mask, visible, output, logSumExp);
         tape.Device.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(pass);

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json.Serialization;
 
 namespace BgeMetal.Retrieval;
 
@@ -18,14 +19,23 @@ public sealed record ComputeOptions
     /// <summary>CPU threads; 0 means one a core. The number never changes a result.</summary>
     public int Threads { get; init; }
 
+    /// <summary>Whether the time of every kernel is taken, which costs a little time itself.</summary>
+    [JsonIgnore]
+    public bool Profile { get; init; }
+
     /// <summary>The names of this machine's GPUs in the driver's order; empty without a driver.</summary>
     public static IReadOnlyList<string> Gpus => Tensors.Device.Gpus();
 
     /// <summary>Whether a GPU will be used, as far as can be told without opening it.</summary>
+    [JsonIgnore]
     public bool UsesGpu => Wanted() is { } device && (device.StartsWith(Cuda, StringComparison.Ordinal) || (device == "auto" && Gpus.Count > 0));
 
     /// <summary>Opens another device than the options name: an emulated GPU in tests. Null for those named.</summary>
     internal Func<Tensors.Device>? Opener { get; init; }
+
+    /// <summary>The name of the GPU that will be used; null for none.</summary>
+    [JsonIgnore]
+    public string? Gpu => UsesGpu ? Gpus.ElementAtOrDefault(Index) : null;
 
     /// <summary>The number of threads that will be used.</summary>
     internal int EffectiveThreads => Threads > 0 ? Threads : Environment.ProcessorCount;
@@ -34,11 +44,18 @@ public sealed record ComputeOptions
     /// <exception cref="BgeMetalException">The device or the precision is unknown or not available.</exception>
     internal Tensors.Device OpenDevice()
     {
+        Tensors.Device device = Open();
+        if (Profile) device.StartProfile();
+        return device;
+    }
+
+    private Tensors.Device Open()
+    {
         if (Opener is not null) return Opener();
         Validate();
         string device = Wanted();
         if (!UsesGpu) return OpenCpu();
-        if (device != "auto") return OpenGpu(device == Cuda ? 0 : int.Parse(device.AsSpan(Cuda.Length + 1), CultureInfo.InvariantCulture));
+        if (device != "auto") return OpenGpu(Index);
         try
         {
             return OpenGpu(0);
@@ -63,6 +80,9 @@ public sealed record ComputeOptions
     }
 
     private string Wanted() => Device == "auto" && Environment.GetEnvironmentVariable(DeviceVariable) is { Length: > 0 } named ? named : Device;
+
+    /// <summary>The GPU's number in the driver's order.</summary>
+    private int Index => int.TryParse(Wanted().Split(':')[^1], NumberStyles.None, CultureInfo.InvariantCulture, out int index) ? index : 0;
 
     private Tensors.Device OpenCpu() => Tensors.Device.CpuThreads(EffectiveThreads);
 

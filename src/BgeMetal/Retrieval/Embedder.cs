@@ -11,7 +11,7 @@ namespace BgeMetal.Retrieval;
 
 /// <summary>
 /// Turns texts into vectors with a BGE-family model. Thread-safe: calls from several threads wait for each other, each call uses all threads.
-/// A text's vector is the same, bit for bit, whatever else is embedded with it and however many threads there are.
+/// On the CPU a text's vector is the same, bit for bit, whatever else is embedded with it and however many threads there are.
 /// </summary>
 public sealed class Embedder : IEmbeddingGenerator<string, Embedding<float>>
 {
@@ -73,6 +73,9 @@ public sealed class Embedder : IEmbeddingGenerator<string, Embedding<float>>
 
     /// <summary>Where it computes.</summary>
     public ComputeDevice Device => ComputeDevice.Of(_model.Device);
+
+    /// <summary>What each kernel has taken so far, the longest first; empty without <see cref="ComputeOptions.Profile"/>.</summary>
+    public IReadOnlyList<Kernels.KernelTime> KernelTimes => _model.Device.KernelTimes();
 
     /// <summary>CPU threads: they compute, or prepare texts for the GPU.</summary>
     public int Threads => _model.Device.Team.Threads;

@@ -15,7 +15,7 @@ public sealed record EmbedderOptions
     public int? MaxLength { get; init; }
 
     /// <summary>
-    /// Tokens taken through the model at a time, by each CPU thread or by the GPU; memory grows with it, results do not depend on it. Null: 384 a thread, 16384 on a GPU.
+    /// Tokens taken through the model at a time, by each CPU thread or by the GPU; memory grows with it, the CPU's results do not depend on it. Null: 384 a thread, 16384 on a GPU.
     /// </summary>
     public int? BatchTokens { get; init; }
 

@@ -9,7 +9,7 @@ namespace BgeMetal.Retrieval;
 
 /// <summary>
 /// A cross-encoder: one score for a query and a passage read together (bge-reranker-base, -large and their BERT kin). Thread-safe; a pair's score
-/// is the same, bit for bit, whatever is scored with it.
+/// is the same on the CPU, bit for bit, whatever is scored with it.
 /// </summary>
 public sealed class Reranker : IDisposable
 {
@@ -42,6 +42,9 @@ public sealed class Reranker : IDisposable
 
     /// <summary>Where it computes.</summary>
     public ComputeDevice Device => ComputeDevice.Of(_model.Device);
+
+    /// <summary>What each kernel has taken so far, the longest first; empty without <see cref="ComputeOptions.Profile"/>.</summary>
+    public IReadOnlyList<Kernels.KernelTime> KernelTimes => _model.Device.KernelTimes();
 
     /// <summary>CPU threads: they compute, or prepare texts for the GPU.</summary>
     public int Threads => _model.Device.Team.Threads;

@@ -30,6 +30,7 @@ internal sealed unsafe class Device : IDisposable
     private readonly KernelDevice? _kernels;
     private readonly PinnedTransfers? _transfers;
     private readonly DeviceMemory? _workspace;
+    private KernelProfile? _profile;
 
     private Device(DeviceKind kind, WorkerTeam team)
     {
@@ -127,6 +128,21 @@ internal sealed unsafe class Device : IDisposable
         CudaDevice gpu => gpu.MemoryInfo().Free + held,
         _ => long.MaxValue,
     };
+
+    /// <summary>Takes the time of every kernel from now on; on the CPU of those of the whole process.</summary>
+    public void StartProfile()
+    {
+        _profile = new KernelProfile();
+        if (_kernels is null) WorkerTeam.Profile = _profile;
+        else _kernels.Profile = _profile;
+    }
+
+    /// <summary>What kernels have taken since <see cref="StartProfile"/>; waits for those that run. Empty without it.</summary>
+    public IReadOnlyList<KernelTime> KernelTimes()
+    {
+        if (_profile is not null) _kernels?.Synchronize();
+        return _profile?.Times ?? [];
+    }
 
     /// <summary>Takes memory of this device; contents are undefined.</summary>
     /// <exception cref="DeviceException">The GPU has not enough: the message says how much was asked for and how much is free.</exception>

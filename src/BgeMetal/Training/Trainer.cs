@@ -33,6 +33,9 @@ public sealed record TrainingSummary(long Steps, double FinalLoss, long Tokens, 
 
     /// <summary>Where it was computed.</summary>
     public ComputeDevice? Device { get; init; }
+
+    /// <summary>What each kernel has taken, the longest first; empty without <see cref="ComputeOptions.Profile"/>.</summary>
+    public IReadOnlyList<Kernels.KernelTime> KernelTimes { get; init; } = [];
 }
 
 /// <summary>
@@ -94,7 +97,11 @@ internal sealed class Trainer<TBatch>(
             Evaluation?.After(done, plan.EpochAt(done), isLast: done == plan.TotalSteps, cancellation);
             progress?.Invoke(new TrainingProgress(done, plan.TotalSteps, loss, tokens) { LossScale = _optimizer.Scaler.Scale, IsSkipped = _isSkipped });
         }
-        return new TrainingSummary(plan.TotalSteps, state.LastLoss, _tokens, Stopwatch.GetElapsedTime(begun).TotalSeconds, HeldBytes) { Device = ComputeDevice.Of(model.Device) };
+        return new TrainingSummary(plan.TotalSteps, state.LastLoss, _tokens, Stopwatch.GetElapsedTime(begun).TotalSeconds, HeldBytes) 
+        {
+            Device = ComputeDevice.Of(model.Device),
+            KernelTimes = model.Device.KernelTimes(),
+        };
     }
 
     private long HeldBytes => model.Parameters.SizeBytes + objective.ReservedBytes;

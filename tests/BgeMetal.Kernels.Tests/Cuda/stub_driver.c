@@ -8,8 +8,19 @@
 
 static char log_text[1 << 20];
 static size_t log_length;
-static int driver_version = 12040, device_count = 2, capability_major = 9, load_result = 0;
-static uint64_t free_bytes = 1000000;
+
+/* What it pretends to be until a test says otherwise; a program that is tested as a process gets its own by -D. */
+#ifndef STUB_VERSION
+#define STUB_VERSION 12040
+#endif
+#ifndef STUB_MAJOR
+#define STUB_MAJOR 9
+#endif
+#ifndef STUB_MEMORY
+#define STUB_MEMORY 1000000
+#endif
+static int driver_version = STUB_VERSION, device_count = 2, capability_major = STUB_MAJOR, load_result = 0;
+static uint64_t free_bytes = STUB_MEMORY;
 static int capturing;
 static uint8_t last_argument[4096];
 static int argument_bytes;
