@@ -4,6 +4,7 @@ using BgeMetal.Data;
 using BgeMetal.Data.Training;
 using BgeMetal.Kernels;
 using BgeMetal.Nn;
+using BgeMetal.Tensors;
 
 namespace BgeMetal.Training;
 
