@@ -30,7 +30,9 @@ internal sealed class Baseline : IDisposable
         foreach (NamedDataset set in sets)
         {
             string file = FileOf(name, set.Label, sets.Count);
-            baseline._read[set.Label] = (RetrievalReport.ReadCsv(file), file);
+            RetrievalReport report = RetrievalReport.ReadCsv(file);
+            RunComparison.Require(report, set.Data.Judgements, file);
+            baseline._read[set.Label] = (report, file);
         }
         return baseline;
     }

@@ -51,10 +51,19 @@ public sealed class RunComparison
     {
         ArgumentNullException.ThrowIfNull(baseline);
         ArgumentNullException.ThrowIfNull(run);
-        RequireSameQueries(baseline, run, baselineFile);
+        RequireSameQueries(baseline, run.Queries.Select(query => (query.QueryId, query.Relevant)), baselineFile);
         string[] names = [.. run.MetricNames.Where(baseline.Averages.ContainsKey)];
         if (names.Length == 0) throw new BgeMetalException("cannot compare", $"the baseline has none of the measures {string.Join(", ", run.MetricNames)}", baselineFile);
         return new RunComparison(baseline, run, seed, [.. names.Select(name => Compare(name, Differences(baseline, run, name), baseline[name], run[name], seed))]);
+    }
+
+    /// <summary>Requires that a run can be compared with one that is yet to be measured by these judgements: finds a wrong file before the long work.</summary>
+    /// <exception cref="BgeMetalException">It was measured on other queries or judgements.</exception>
+    public static void Require(RetrievalReport baseline, Judgements judgements, string? baselineFile = null)
+    {
+        ArgumentNullException.ThrowIfNull(baseline);
+        ArgumentNullException.ThrowIfNull(judgements);
+        RequireSameQueries(baseline, judgements.Queries.Select(query => (query, judgements.Of(query).Values.Count(relevance => relevance > 0))), baselineFile);
     }
 
     /// <summary>By how much the second run is better, a query each, in the order of <see cref="Run"/>'s queries.</summary>
@@ -69,14 +78,14 @@ public sealed class RunComparison
     private static MetricComparison Compare(string name, double[] differences, double baseline, double run, int seed) => new(name, baseline, run,
         differences.Count(d => d > 0), differences.Count(d => d < 0), differences.Count(d => d == 0), Significance.TTest(differences), Significance.Randomization(differences, seed));
 
-    private static void RequireSameQueries(RetrievalReport baseline, RetrievalReport run, string? file)
+    private static void RequireSameQueries(RetrievalReport baseline, IEnumerable<(string Id, int Relevant)> run, string? file)
     {
         Dictionary<string, int> before = baseline.Queries.ToDictionary(query => query.QueryId, query => query.Relevant, StringComparer.Ordinal);
-        foreach (QueryReport query in run.Queries)
+        foreach ((string id, int here) in run)
         {
-            if (!before.Remove(query.QueryId, out int relevant)) throw new BgeMetalException("cannot compare", $"the baseline was measured on other queries: it has no query \"{query.QueryId}\"", file);
-            if (relevant != query.Relevant)
-                throw new BgeMetalException("cannot compare", $"the baseline was measured with other judgements: query \"{query.QueryId}\" had {relevant} relevant passages there, and has {query.Relevant} here", file);
+            if (!before.Remove(id, out int there)) throw new BgeMetalException("cannot compare", $"the baseline was measured on other queries: it has no query \"{id}\"", file);
+            if (there != here)
+                throw new BgeMetalException("cannot compare", $"the baseline was measured with other judgements: query \"{id}\" had {there} relevant passages there, and has {here} here", file);
         }
 
         if (before.Count > 0) throw new BgeMetalException("cannot compare", $"the baseline was measured on other queries: its query \"{before.Keys.First()}\" is not here", file);

@@ -62,10 +62,24 @@ public sealed partial class EvalCommandTests : CommandFolder
     }
 
     [Fact]
+    public void Sets_of_the_same_name_are_told_apart_and_compared_each_with_its_own_file()
+    {
+        string[] eval = ["eval", "--model", Model, "--data", WriteSet("x/set"), WriteSet("y/set"), "--k", "1", "--output", In("m.json")];
+        CliRun.Succeeds([.. eval, "--per-query", In("q.csv")]);
+        Assert.Equal(["q.csv.set-2.csv", "q.csv.set.csv"], Directory.GetFiles(Folder, "q.csv*").Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        CliRun.Succeeds([.. eval, "--compare", In("q.csv")]);
+        foreach (JsonElement set in Json(In("m.json")).GetProperty("datasets").EnumerateArray())
+        {
+            JsonElement map = set.GetProperty("comparison").GetProperty("metrics").GetProperty("map");
+            Assert.Equal((0.0, 3, 1.0, 1.0), (map.GetProperty("difference").GetDouble(), map.GetProperty("equal").GetInt32(), map.GetProperty("p_t_test").GetDouble(), map.GetProperty("p_randomization").GetDouble()));
+        }
+    }
+
+    [Fact]
     public void What_cannot_be_compared_is_refused_before_anything_is_computed()
     {
         string data = WriteSet("set"), csv = File("other.csv", "query_id,relevant,retrieved,map\nq9,1,3,0.5\n");
-        CliRun.Fails(1, ["cannot compare", "it has no query \"q0\"", "other.csv"], "eval", "--model", Model, "--data", data, "--compare", csv);
+        CliRun.Fails(1, ["cannot compare", "it has no query \"q0\"", "other.csv"], "eval", "--model", In("nowhere"), "--data", data, "--compare", csv);
         CliRun.Fails(1, ["there is no such file", "gone.csv"], "eval", "--model", In("nowhere"), "--data", data, "--compare", In("gone.csv"));
         CliRun.Fails(2, ["found 3"], "eval", "--model", Model, "--data", data, "--compare", csv, csv, csv);
         CliRun.Fails(2, ["leave --model and the data out"], "eval", "--model", Model, "--data", data, "--compare", csv, csv);
