@@ -15,40 +15,83 @@ internal readonly record struct ContrastiveGradients<T>(KernelDevice Device, Dev
     /// <exception cref="ArgumentException">The workspace is too small.</exception>
     public void Run(DeviceMatrix<T> dq, bool accumulateQueries, DeviceMatrix<T> dp, bool accumulatePassages, Workspace workspace)
     {
-        long sums = dq.IsNull ? 0 : ((long)Count * Dim + 63) & ~63L;
-        (int strip, long weightsLength) = Strip(workspace.Length - sums);
-        DevicePointer<FP32> dqSums = workspace.Start;
-        DeviceMatrix<T> weights = new(new DevicePointer<T>(workspace.Start.At(sums)), strip);
-        Workspace rest = new(new DevicePointer<FP32>(workspace.Start.At(sums + weightsLength)), workspace.Length - sums - weightsLength);
+        int strip = Strip(workspace.Length - (dq.IsNull ? 0 : ContrastiveProducts<T>.SumsLength(Count, Dim)));
+        ContrastiveProducts<T> products = new(Device, workspace, Count, Dim, strip, wantsQueries: !dq.IsNull);
         DeviceScalar scale = RowGradient * (Factor / ContrastiveWeights<T>.Unit);
-        if (!dq.IsNull) Device.Fill(dqSums.Address, 0, sums * sizeof(float));
+        products.Start();
         for (int first = 0; first < PassageCount; first += strip)
         {
-            int columns = Math.Min(strip, PassageCount - first), padded = (columns + 7) & ~7;
+            int columns = Math.Min(strip, PassageCount - first);
             DeviceMatrix<T> passages = From(Passages, first);
-            // The products read weights in pieces of 8 columns.
-            if (padded != columns) Device.Fill(weights.Start.Address, 0, (long)Count * strip << T.SizeShift);
+            if (columns % 8 != 0) products.ClearWeights();
             GemmPlan.Choose<T, Nt>(Device, Count, columns, Dim, Queries, passages, default).Run<T, Nt, ContrastiveWeights<T>>(
-                new(weights, LogSumExp, new(Targets.Columns, Targets.Step, Targets.First + first), Factor * DeviceMath.Log2E));
-            if (!dq.IsNull)
-                (GemmPlan.Choose<T, Nn>(Device, Count, Dim, padded, weights, passages, rest) with { K = columns })
-                    .Run<T, Nn, WeightGradientOutput>(new(new DeviceMatrix<FP32>(dqSums, Dim)));
-            if (!dp.IsNull)
-                (GemmPlan.Choose<T, Tn>(Device, padded, Dim, Count, weights, Queries, rest) with { M = columns })
-                    .Run<T, Tn, ScaledOutput<T>>(new(From(dp, first), scale, accumulatePassages));
+                new(products.Weights, LogSumExp, new(Targets.Columns, Targets.Step, Targets.First + first), Factor * DeviceMath.Log2E));
+            products.Add(Queries, passages, columns, scale, dp.IsNull ? default : From(dp, first), accumulatePassages);
         }
-        if (!dq.IsNull) AddScaled.Run(Device, new DeviceMatrix<FP32>(dqSums, Dim), Count, Dim, scale, accumulateQueries, dq);
+        products.Finish(scale, dq, accumulateQueries);
     }
 
-    private (int Columns, long Length) Strip(long available)
+    private int Strip(long available)
     {
         int all = (PassageCount + 7) & ~7, columns = Math.Min(all, InfoNce.StripOf(Count));
         long fitting = (available - 64) * sizeof(float) / ((long)Count << T.SizeShift);
         if (fitting < columns) columns = (int)(fitting & ~127L);
-        if (columns <= 0)
-            throw new ArgumentException($"a workspace of {InfoNce.LeastWorkspace(Count, Dim)} elements is needed for {Count} queries of {Dim}", nameof(available));
-        return (columns, ((((long)Count * columns) << T.SizeShift) / sizeof(float) + 64) & ~63L);
+        return columns > 0 ? columns
+            : throw new ArgumentException($"a workspace of {InfoNce.LeastWorkspace(Count, Dim)} elements is needed for {Count} queries of {Dim}", nameof(available));
     }
 
     private static DeviceMatrix<T> From(DeviceMatrix<T> matrix, int row) => new(new DevicePointer<T>(matrix.Start.At(row * matrix.Stride)), matrix.Stride);
+}
+
+/// <summary>
+/// The two products that a matrix of weights [queries, columns] goes into, and the workspace they share: sums of dq in binary32 (where dq is wanted), the
+/// weights, and the rest for splits.
+/// </summary>
+internal readonly struct ContrastiveProducts<T> where T : unmanaged, IElement
+{
+    private readonly KernelDevice _device;
+    private readonly int _count, _dim;
+    private readonly DeviceMatrix<FP32> _sums;
+    private readonly Workspace _rest;
+
+    /// <summary>Divides a workspace that is known to be large enough; <paramref name="columns"/> is a multiple of 8.</summary>
+    public ContrastiveProducts(KernelDevice device, Workspace workspace, int count, int dim, int columns, bool wantsQueries)
+    {
+        (_device, _count, _dim) = (device, count, dim);
+        long sums = wantsQueries ? SumsLength(count, dim) : 0, weights = ((((long)count * columns) << T.SizeShift) / sizeof(float) + 63) & ~63L;
+        if (wantsQueries) _sums = new(workspace.Start, dim);
+        Weights = new(new DevicePointer<T>(workspace.Start.At(sums)), columns);
+        _rest = new(new DevicePointer<FP32>(workspace.Start.At(sums + weights)), Math.Max(0, workspace.Length - sums - weights));
+    }
+
+    /// <summary>[queries, columns], to be filled before <see cref="Add"/>.</summary>
+    public DeviceMatrix<T> Weights { get; }
+
+    /// <summary>The binary32 elements that sums of dq take, rounded up so that what follows is aligned.</summary>
+    public static long SumsLength(int count, int dim) => ((long)count * dim + 63) & ~63L;
+
+    /// <summary>Enqueues: no sums yet.</summary>
+    public void Start()
+    {
+        if (!_sums.IsNull) _device.Fill(_sums.Start.Address, 0, (long)_count * _dim * sizeof(float));
+    }
+
+    /// <summary>Enqueues zeros for all weights: products read them in pieces of 8 columns, so what follows a row's last column must be zero.</summary>
+    public void ClearWeights() => _device.Fill(Weights.Start.Address, 0, _count * Weights.Stride << T.SizeShift);
+
+    /// <summary>Enqueues sums += weights p over the weights' first <paramref name="columns"/>, and dp (stored or added) = weights^T q * scale where dp is wanted.</summary>
+    public void Add(DeviceMatrix<T> queries, DeviceMatrix<T> passages, int columns, DeviceScalar scale, DeviceMatrix<T> dp, bool accumulate)
+    {
+        int padded = (columns + 7) & ~7;
+        if (!_sums.IsNull)
+            (GemmPlan.Choose<T, Nn>(_device, _count, _dim, padded, Weights, passages, _rest) with { K = columns }).Run<T, Nn, WeightGradientOutput>(new(_sums));
+        if (!dp.IsNull)
+            (GemmPlan.Choose<T, Tn>(_device, padded, _dim, _count, Weights, queries, _rest) with { M = columns }).Run<T, Tn, ScaledOutput<T>>(new(dp, scale, accumulate));
+    }
+
+    /// <summary>Enqueues dq (stored or added) = sums * scale, where it is wanted.</summary>
+    public void Finish(DeviceScalar scale, DeviceMatrix<T> dq, bool accumulate)
+    {
+        if (!_sums.IsNull) AddScaled.Run(_device, _sums, _count, _dim, scale, accumulate, dq);
+    }
 }

@@ -24,6 +24,7 @@ internal static class ExactGemm
     [CudaKernel("InfoNce", KernelDirection.Backward, 256, typeof(Nt), typeof(ContrastiveWeights<>), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     [CudaKernel("InfoNce", KernelDirection.Backward, 256, typeof(Nn), typeof(WeightGradientOutput), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     [CudaKernel("InfoNce", KernelDirection.Backward, 256, typeof(Tn), typeof(ScaledOutput<>), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
+    [CudaKernel("Scores", KernelDirection.Forward, 256, typeof(Nt), typeof(ScaledOutput<FP32>), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     public static void Multiply<T, TForm, TEpilogue>(GemmArguments<TEpilogue> arguments)
         where T : unmanaged, IElement where TForm : struct, IForm where TEpilogue : unmanaged, IEpilogue
     {

@@ -84,6 +84,10 @@ internal static class Gemm
         Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
     [CudaKernel("InfoNce", KernelDirection.Backward, 128, typeof(Tn), typeof(Tile64), typeof(Accumulator32), typeof(ScaledOutput<>),
         Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
+    [CudaKernel("Scores", KernelDirection.Forward, 128, typeof(Nt), typeof(Tile128), typeof(Accumulator128), typeof(ScaledOutput<FP32>),
+        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
+    [CudaKernel("Scores", KernelDirection.Forward, 128, typeof(Nt), typeof(Tile64), typeof(Accumulator32), typeof(ScaledOutput<FP32>),
+        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
     public static void Multiply<T, TForm, TTile, TAcc, TEpilogue>(GemmArguments<TEpilogue> arguments)
         where T : unmanaged, IElement where TForm : struct, IForm where TTile : struct, ITile
         where TAcc : unmanaged, IAccumulator where TEpilogue : unmanaged, IEpilogue

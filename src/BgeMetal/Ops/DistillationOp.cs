@@ -1,5 +1,5 @@
 using BgeMetal.Autograd;
-using BgeMetal.Kernels.Cpu;
+using BgeMetal.Kernels;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Ops;

@@ -220,16 +220,7 @@ public abstract class InfoNceTests(KernelDevice device)
         return memory;
     }
 
-    private static double[] UnitRows(RandomData data, int rows, int dim)
-    {
-        double[] values = data.Uniform(rows * dim);
-        for (int r = 0; r < rows; r++)
-        {
-            double norm = Math.Sqrt(values.AsSpan(r * dim, dim).ToArray().Sum(v => v * v));
-            for (int d = 0; d < dim; d++) values[(r * dim) + d] /= norm;
-        }
-        return values;
-    }
+    private static double[] UnitRows(RandomData data, int rows, int dim) => GpuInfoNceScaleTests.Unit(data.Uniform(rows * dim), dim);
 }
 
 /// <summary>A batch on a device with everything that its loss and gradients need.</summary>
@@ -294,3 +285,62 @@ public sealed class PtxInfoNceTests(PtxFixture fixture) : InfoNceTests(fixture.D
 /// <summary>On a GPU, where there is one.</summary>
 [Collection("gpu")]
 public sealed class GpuInfoNceTests(GpuFixture fixture) : InfoNceTests(fixture.DeviceOrSkip());
+
+/// <summary>At a batch's own sizes, where only a GPU is fast enough: the tensor cores against the exact kernels, from the same rounded vectors.</summary>
+[Collection("gpu")]
+public sealed class GpuInfoNceScaleTests(GpuFixture fixture)
+{
+    private const float Temperature = 0.02f;
+
+    [CudaFact]
+    public void Tensor_cores_agree_with_exact_sums_over_several_strips_and_repeat_themselves()
+    {
+        (int queries, int groupSize, int dim) = (2048, 4, 768);
+        Assert.True(InfoNce.StripOf(queries) < queries * groupSize);
+        CudaDevice device = fixture.DeviceOrSkip();
+        RandomData data = new(1);
+        double[] q = Unit(data.Uniform(queries * dim), dim), p = Unit(data.Uniform(queries * groupSize * dim), dim);
+        using ContrastiveRun<BF16> low = Run<BF16>(device, q, p, groupSize, dim), again = Run<BF16>(device, q, p, groupSize, dim);
+        using ContrastiveRun<FP32> exact = Run<FP32>(device, low.Q.ToDoubles(), low.P.ToDoubles(), groupSize, dim);
+        Assert.Equal(exact.Loss.ToArray()[0], low.Loss.ToArray()[0], 1e-4f);
+        Tolerance.AssertNorm(low.RowLoss.ToArray(), exact.RowLoss.ToDoubles(), 1e-5, "losses");
+        // A weight keeps 8 bits; errors of a row are independent of each other.
+        Tolerance.AssertNorm(low.Dq.ToArray(), exact.Dq.ToDoubles(), 1 / 256.0, "dq");
+        Tolerance.AssertNorm(low.Dp.ToArray(), exact.Dp.ToDoubles(), 1 / 256.0, "dp");
+        Tolerance.AssertBitEqual(again.Dq.ToArray(), low.Dq.ToArray(), "dq again");
+        Tolerance.AssertBitEqual(again.Dp.ToArray(), low.Dp.ToArray(), "dp again");
+    }
+
+    [CudaFact]
+    public void A_batch_of_8192_queries_needs_no_score_matrix()
+    {
+        (int queries, int groupSize, int dim) = (8192, 8, 256);
+        CudaDevice device = fixture.DeviceOrSkip();
+        long workspace = InfoNce.AmpleWorkspace(queries, queries * groupSize, dim);
+        Assert.True(workspace < (long)queries * queries * groupSize / 8);
+        RandomData data = new(2);
+        using ContrastiveRun<BF16> run = Run<BF16>(device, Unit(data.Uniform(queries * dim), dim), Unit(data.Uniform(queries * groupSize * dim), dim), groupSize, dim, leastWorkspace: true);
+        Assert.All(run.RowLoss.ToArray(), loss => Assert.InRange(loss, 0f, 100f));
+        Assert.True(run.Dq.ToArray().All(float.IsFinite) && run.Dp.ToArray().All(float.IsFinite));
+    }
+
+    private static ContrastiveRun<T> Run<T>(CudaDevice device, double[] q, double[] p, int groupSize, int dim, bool leastWorkspace = false) where T : unmanaged, IElement
+    {
+        ContrastiveRun<T> run = new(device, q, p, groupSize, dim, leastWorkspace);
+        run.Forward(Temperature, inBatch: true);
+        run.Backward(Temperature, inBatch: true);
+        return run;
+    }
+
+    internal static double[] Unit(double[] values, int dim)
+    {
+        for (int start = 0; start < values.Length; start += dim)
+        {
+            Span<double> row = values.AsSpan(start, dim);
+            double squares = 0;
+            foreach (double v in row) squares += v * v;
+            foreach (ref double v in row) v /= Math.Sqrt(squares);
+        }
+        return values;
+    }
+}
