@@ -25,6 +25,9 @@ public static class BenchTable
     private static readonly string[] s_cudaRows = [.. from t in s_tokens from d in new[] { 768, 384, 512, 1024 } select $"T={t} D={d}"];
     private static readonly string[] s_cudaPooling = ["B=128 L=128 D=768", "B=32 L=512 D=384", "B=512 L=128 D=1024"];
     private static readonly string[] s_cudaVectors = ["B=4096 D=768", "B=65536 D=384"];
+    private static readonly string[] s_cudaAttention = ["B=128 L=128 H=12 Dh=64", "B=128 L=128 H=12 Dh=32", "B=32 L=512 H=12 Dh=64", "B=512 L=32 H=12 Dh=32"];
+    private static readonly string[] s_cudaContrastive = ["B=4096 G=2 D=768", "B=1024 G=8 D=384", "B=64 G=2 D=768"];
+    private static readonly string[] s_cudaVocabulary = ["T=4096 V=30522 D=768", "T=2048 V=21128 D=512", "T=1024 V=250002 D=1024"];
     private static readonly string[] s_parameters = ["P=109482240", "P=33360000"];
 
     /// <summary>All operations.</summary>
@@ -98,12 +101,24 @@ public static class BenchTable
 
     private static IEnumerable<BenchOp> Attentions() =>
     [
-        new("Attention", "Attention", Forward, "4 B L L H Dh", "4 E B L H Dh") { Cpu = AttentionCalls.Inference, CpuShapes = s_cpuAttention },
+        new("Attention", "Attention", Forward, "4 B L L H Dh", "4 E B L H Dh")
+        {
+            Cpu = AttentionCalls.Inference, CpuShapes = s_cpuAttention,
+            Cuda = CudaCalls.Prepare<AttentionForward>, CudaShapes = s_cudaAttention,
+        },
         new("Attention", "AttentionCls", Forward, "4 B L H Dh", "E B (2 L + 2) H Dh") { Cpu = AttentionCalls.FirstTokens, CpuShapes = ["B=32 L=128 H=12 Dh=32"] },
-        new("Attention", "AttentionDropout", Forward, "4 B L L H Dh", "4 E B L H Dh") { Cpu = AttentionCalls.Training, CpuShapes = s_cpuAttentionTraining },
+        new("Attention", "AttentionDropout", Forward, "4 B L L H Dh", "4 E B L H Dh")
+        {
+            Cpu = AttentionCalls.Training, CpuShapes = s_cpuAttentionTraining,
+            Cuda = CudaCalls.Prepare<AttentionDropoutForward>, CudaShapes = s_cudaAttention,
+        },
         new("Attention", "Attention", Backward, "10 B L L H Dh", "8 E B L H Dh") { Cpu = AttentionCalls.Backward, CpuShapes = s_cpuAttentionTraining },
         new("Attention", "AttentionDropout", Backward, "10 B L L H Dh", "8 E B L H Dh") { Cpu = AttentionCalls.BackwardWithDropout, CpuShapes = s_cpuAttentionTraining },
-        new("Attention", "MaskedAttention", Forward, "4 B L L H Dh", "4 E B L H Dh + B L L / 8") { Cpu = AttentionCalls.Masked, CpuShapes = ["B=16 L=128 H=12 Dh=32", "B=4 L=512 H=12 Dh=32"] },
+        new("Attention", "MaskedAttention", Forward, "4 B L L H Dh", "4 E B L H Dh + B L L / 8")
+        {
+            Cpu = AttentionCalls.Masked, CpuShapes = ["B=16 L=128 H=12 Dh=32", "B=4 L=512 H=12 Dh=32"],
+            Cuda = CudaCalls.Prepare<MaskedAttentionForward>, CudaShapes = ["B=32 L=512 H=12 Dh=64", "B=128 L=128 H=12 Dh=64"],
+        },
         new("Attention", "MaskedAttention", Backward, "10 B L L H Dh", "8 E B L H Dh + B L L / 8") { Cpu = AttentionCalls.MaskedBackward, CpuShapes = ["B=16 L=128 H=12 Dh=32", "B=4 L=512 H=12 Dh=32"] },
     ];
 
@@ -143,16 +158,48 @@ public static class BenchTable
     // A backward pass computes the scores once more: they are never kept.
     private static IEnumerable<BenchOp> Losses() =>
     [
-        new("InfoNce", "InfoNce", Forward, "2 B B G D", "E (B D + B G D)") { Cpu = LossCalls.InfoNceForward, CpuShapes = ["B=256 G=8 D=384"] },
-        new("InfoNce", "InfoNce", Backward, "6 B B G D", "2 E (B D + B G D)") { Cpu = LossCalls.InfoNceBackward, CpuShapes = ["B=256 G=8 D=384"] },
-        new("LinearCrossEntropy", "LinearCrossEntropy", Forward, "2 T V D", "E (T D + V D)") { Cpu = LossCalls.VocabularyForward, CpuShapes = ["T=300 V=21128 D=512"] },
-        new("LinearCrossEntropy", "LinearCrossEntropy", Backward, "6 T V D", "2 E T D + (E + 8) V D") { Cpu = LossCalls.VocabularyBackward, CpuShapes = ["T=300 V=21128 D=512"] },
+        new("InfoNce", "InfoNce", Forward, "2 B B G D", "E (B D + B G D)")
+        {
+            Cpu = LossCalls.InfoNceForward, CpuShapes = ["B=256 G=8 D=384"],
+            Cuda = CudaCalls.Prepare<InfoNceForward>, CudaShapes = s_cudaContrastive,
+        },
+        new("InfoNce", "InfoNce", Backward, "6 B B G D", "2 E (B D + B G D)")
+        {
+            Cpu = LossCalls.InfoNceBackward, CpuShapes = ["B=256 G=8 D=384"],
+            Cuda = CudaCalls.Prepare<InfoNceGradient>, CudaShapes = s_cudaContrastive,
+        },
+        new("LinearCrossEntropy", "LinearCrossEntropy", Forward, "2 T V D", "E (T D + V D)")
+        {
+            Cpu = LossCalls.VocabularyForward, CpuShapes = ["T=300 V=21128 D=512"],
+            Cuda = CudaCalls.Prepare<VocabularyLoss>, CudaShapes = s_cudaVocabulary,
+        },
+        new("LinearCrossEntropy", "LinearCrossEntropy", Backward, "6 T V D", "2 E T D + (E + 8) V D")
+        {
+            Cpu = LossCalls.VocabularyBackward, CpuShapes = ["T=300 V=21128 D=512"],
+            Cuda = CudaCalls.Prepare<VocabularyGradient>, CudaShapes = s_cudaVocabulary,
+        },
         new("BagOfWords", "BagOfWords", Forward, "2 B (L - 1) V D", "E (B L D + V D)") { Cpu = LossCalls.WordsForward, CpuShapes = ["B=8 L=128 V=21128 D=512 W=60"] },
         new("BagOfWords", "BagOfWords", Backward, "4 B V D", "(4 B + 8) V D") { Cpu = LossCalls.WordsBackward, CpuShapes = ["B=8 L=128 V=21128 D=512 W=60"] },
-        new("SoftmaxCrossEntropy", "SoftmaxCrossEntropy", Forward, "4 B G", "4 B G") { Cpu = LossCalls.GroupsForward, CpuShapes = ["B=4096 G=16"] },
-        new("SoftmaxCrossEntropy", "SoftmaxCrossEntropy", Backward, "5 B G", "8 B G") { Cpu = LossCalls.GroupsBackward, CpuShapes = ["B=4096 G=16"] },
-        new("KlDivergence", "KlDivergence", Forward, "9 B G", "8 B G") { Cpu = LossCalls.DistillationForward, CpuShapes = ["B=4096 G=16"] },
-        new("KlDivergence", "KlDivergence", Backward, "10 B G", "12 B G") { Cpu = LossCalls.DistillationBackward, CpuShapes = ["B=4096 G=16"] },
+        new("SoftmaxCrossEntropy", "SoftmaxCrossEntropy", Forward, "4 B G", "4 B G")
+        {
+            Cpu = LossCalls.GroupsForward, CpuShapes = ["B=4096 G=16"],
+            Cuda = CudaCalls.Prepare<GroupLoss>, CudaShapes = ["B=4096 G=16"],
+        },
+        new("SoftmaxCrossEntropy", "SoftmaxCrossEntropy", Backward, "5 B G", "8 B G")
+        {
+            Cpu = LossCalls.GroupsBackward, CpuShapes = ["B=4096 G=16"],
+            Cuda = CudaCalls.Prepare<GroupGradient>, CudaShapes = ["B=4096 G=16"],
+        },
+        new("KlDivergence", "KlDivergence", Forward, "9 B G", "8 B G")
+        {
+            Cpu = LossCalls.DistillationForward, CpuShapes = ["B=4096 G=16"],
+            Cuda = CudaCalls.Prepare<DistillationForward>, CudaShapes = ["B=4096 G=16"],
+        },
+        new("KlDivergence", "KlDivergence", Backward, "10 B G", "12 B G")
+        {
+            Cpu = LossCalls.DistillationBackward, CpuShapes = ["B=4096 G=16"],
+            Cuda = CudaCalls.Prepare<DistillationGradient>, CudaShapes = ["B=4096 G=16"],
+        },
     ];
 
     private static IEnumerable<BenchOp> Updates() =>
@@ -167,7 +214,11 @@ public static class BenchTable
             Cpu = RowCalls.SumOfSquares, CpuShapes = ["P=1572864", "P=33360000"], Cuda = CudaCalls.Prepare<GradientNorm>, CudaShapes = s_parameters, CudaTypes = [DType.Float32],
         },
         new("Cast", "Cast", Update, "0", "(4 + E) P") { Cuda = CudaCalls.Prepare<CastDown>, CudaShapes = s_parameters, CudaTypes = [DType.BFloat16, DType.Float16] },
-        new("TopK", "TopK", Forward, "2 B N D", "4 N D + 4 B D") { Cpu = LossCalls.Nearest, CpuShapes = ["B=1 N=100000 D=512", "B=8 N=100000 D=512", "B=32 N=100000 D=512", "B=128 N=100000 D=512"] },
+        new("TopK", "TopK", Update, "2 B N D", "E N D + E B D")
+        {
+            Cpu = LossCalls.Nearest, CpuShapes = ["B=1 N=100000 D=512", "B=8 N=100000 D=512", "B=32 N=100000 D=512", "B=128 N=100000 D=512"],
+            Cuda = CudaCalls.Prepare<NearestRows>, CudaShapes = ["B=1 N=1000000 D=384", "B=64 N=1000000 D=384", "B=1024 N=1000000 D=768"],
+        },
     ];
 
     private static IEnumerable<string> Linears(int[] tokens, (int K, int N)[] sizes) => from t in tokens from size in sizes select $"T={t} K={size.K} N={size.N}";

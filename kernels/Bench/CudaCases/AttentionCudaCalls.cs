@@ -1,0 +1,75 @@
+using BgeMetal.Kernels.Cuda;
+using BgeMetal.Kernels.Primitives;
+
+namespace BgeMetal.Kernels.Bench;
+
+/// <summary>Attention over sequences of equal length, queries, keys and values side by side as the fused projection leaves them.</summary>
+internal readonly struct AttentionForward : ICudaCall
+{
+    public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => Prepare<T>(o, s, default, training: false);
+
+    /// <summary>The same with dropout or with logSumExp for the backward pass.</summary>
+    public static Action Prepare<T>(CudaOperands o, BenchShape s, DropoutMask dropout, bool training) where T : unmanaged, IElement
+    {
+        AttentionOperands<T> a = new(o, s);
+        DeviceMatrix<T> output = o.Matrix<T>(a.Shape.Queries, a.Width);
+        DevicePointer<FP32> log = training ? o.Values<FP32>((long)a.Shape.Heads * a.Shape.Queries) : default;
+        return () => Attention.Forward(o.Device, a.Shape, a.Q, a.K, a.V, a.Offsets, a.Offsets, dropout, default, output, log);
+    }
+}
+
+/// <summary>With dropout and logSumExp, as in training.</summary>
+internal readonly struct AttentionDropoutForward : ICudaCall
+{
+    public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => AttentionForward.Prepare<T>(o, s, DropoutForward.Mask(o), training: true);
+}
+
+/// <summary>Every query sees a random half of the keys.</summary>
+internal readonly struct MaskedAttentionForward : ICudaCall
+{
+    public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement
+    {
+        AttentionOperands<T> a = new(o, s);
+        DeviceMatrix<T> output = o.Matrix<T>(a.Shape.Queries, a.Width);
+        DevicePointer<FP32> log = o.Values<FP32>((long)a.Shape.Heads * a.Shape.Queries);
+        VisibleKeys visible = a.RandomHalf(o);
+        return () => Attention.Forward(o.Device, a.Shape, a.Q, a.K, a.V, a.Offsets, a.Offsets, DropoutForward.Mask(o), visible, output, log);
+    }
+}
+
+/// <summary>What all of them read.</summary>
+internal readonly struct AttentionOperands<T> where T : unmanaged, IElement
+{
+    public AttentionOperands(CudaOperands o, BenchShape s)
+    {
+        int sequences = s["B"], length = s["L"], heads = s["H"], headDim = s["Dh"];
+        Width = heads * headDim;
+        Shape = new(sequences, checked(sequences * length), length, length, heads, headDim, 1 / MathF.Sqrt(headDim));
+        DevicePointer<T> rows = o.Values<T>(3L * Shape.Queries * Width);
+        (Q, K, V) = (Part(rows, 0), Part(rows, 1), Part(rows, 2));
+        Offsets = o.Integers(sequences + 1, length);
+    }
+
+    public AttentionShape Shape { get; }
+
+    public int Width { get; }
+
+    public DeviceMatrix<T> Q { get; }
+
+    public DeviceMatrix<T> K { get; }
+
+    public DeviceMatrix<T> V { get; }
+
+    public DevicePointer<int> Offsets { get; }
+
+    /// <summary>The bits of a choice of keys.</summary>
+    public VisibleKeys RandomHalf(CudaOperands o)
+    {
+        int words = (Shape.LongestKeys + 63) / 64 * Shape.LongestKeys;
+        byte[] bits = new byte[8L * words * Shape.Sequences];
+        new Random(1).NextBytes(bits);
+        return new(new(o.Upload<byte>(bits).Address), o.Integers(Shape.Sequences, words));
+    }
+
+    private DeviceMatrix<T> Part(DevicePointer<T> rows, int index) => new(new(rows.Address + ((long)index * Width << T.SizeShift)), 3 * Width);
+}
