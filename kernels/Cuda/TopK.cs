@@ -9,7 +9,7 @@ public readonly record struct TopKShape(int Queries, int Dim, int Neighbours);
 /// <summary>
 /// Exact k nearest rows by inner product over a corpus that lies in device memory or arrives in blocks: <see cref="Begin"/>, any number of
 /// <see cref="Add{T}"/>, <see cref="Finish"/>. Scores of bf16 and fp16 come from the tensor cores with binary32 sums, all others are binary32 multiply-adds in
-/// order; ties go to the lower row, NaN scores rank last. A score does not depend on the other queries, the blocks or their order, and neither do the
+/// order, whether a matrix tile computes them or, for up to 16 queries, a scan; ties go to the lower row, NaN scores rank last. A score does not depend on the other queries, the blocks or their order, and neither do the
 /// results: there is no atomic, and the order is total. Cost of Add: 2 queries rows dim FLOP and the corpus read once; of the scores only the
 /// strips of 64 reach memory that may hold a result, about 2 k of them a query in each pass over random rows, because a pass looks at up to eight times as many rows as all
 /// before it.
@@ -91,8 +91,19 @@ public static class TopK
         DevicePointer<int> thresholds = new(state.Address + KeysLength(shape) * sizeof(long));
         GemmPlan plan = GemmPlan.Choose<T, Nt>(device, shape.Queries, columns, shape.Dim, queries, corpus, default);
         GridSize grid = new((plan.M + plan.Block - 1) / plan.Block, (plan.N + plan.Block - 1) / plan.Block);
-        GemmArguments<TopKTiles> arguments = plan.Arguments(new TopKTiles { Scores = scores, Largest = largest, Thresholds = thresholds, Strips = strips });
-        if (!plan.TensorCores) device.Launch(TopKKernels.ScoreExact<T>, grid, arguments);
+        TopKTiles tiles = new() { Scores = scores, Largest = largest, Thresholds = thresholds, Strips = strips };
+        GemmArguments<TopKTiles> arguments = plan.Arguments(tiles);
+        if (typeof(T) == typeof(FP32) && shape.Queries <= TopKScan.MostQueries && shape.Dim % 4 == 0 && queries.IsAligned && corpus.IsAligned)
+            device.Launch(TopKScan.Score, new GridSize((shape.Queries + 7) / 8, (columns + 127) / 128), new TopKScanArguments
+            {
+                Queries = new(queries.Start.Cast<FP32>(), queries.Stride),
+                Corpus = new(corpus.Start.Cast<FP32>(), corpus.Stride),
+                Tiles = tiles,
+                QueryCount = shape.Queries,
+                Rows = columns,
+                Dim = shape.Dim,
+            });
+        else if (!plan.TensorCores) device.Launch(TopKKernels.ScoreExact<T>, grid, arguments);
         else if (plan.LargeTile) device.Launch(TopKKernels.Score<T, Tile128, Accumulator128>, grid, arguments);
         else device.Launch(TopKKernels.Score<T, Tile64, Accumulator32>, grid, arguments);
         device.Launch(TopKKernels.Select, new GridSize(shape.Queries), new TopKSelection

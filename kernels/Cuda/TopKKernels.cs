@@ -151,7 +151,11 @@ internal static class TopKKernels
         arguments.Rows.Store(entry, TopKKey.Row(key));
     }
 
-    private static void Keep<TTile>(TopKTiles tiles, int shared, int row0, int column0, int rows, int columns) where TTile : struct, ITile
+    /// <summary>
+    /// Consumes a tile in shared memory whose first element is the score of query <paramref name="row0"/> and corpus row <paramref name="column0"/>: keeps the
+    /// largest score of each strip, and the strips that reach the threshold.
+    /// </summary>
+    public static void Keep<TTile>(TopKTiles tiles, int shared, int row0, int column0, int rows, int columns) where TTile : struct, ITile
     {
         int stride = WarpMma.StagingStride(TTile.BlockN), chunkShift = TTile.BlockN == 128 ? 4 : 3, step = TTile.Threads >> chunkShift;
         int column = (Group.IdxX & ((1 << chunkShift) - 1)) * 8, left = columns - (column0 + column);

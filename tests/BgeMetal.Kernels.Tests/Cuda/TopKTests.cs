@@ -13,7 +13,7 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 public abstract class TopKTests(KernelDevice device)
 {
     /// <summary>Queries, dim, rows, neighbours: one of everything, fewer rows than neighbours, strips and tiles and their neighbours.</summary>
-    public static TheoryData<int, int, int, int> Shapes => new() { { 1, 8, 1, 1 }, { 1, 8, 33, 40 }, { 3, 16, 65, 7 }, { 7, 24, 127, 10 }, { 2, 7, 129, 33 } };
+    public static TheoryData<int, int, int, int> Shapes => new() { { 1, 8, 1, 1 }, { 1, 8, 33, 40 }, { 3, 16, 65, 7 }, { 7, 24, 127, 10 }, { 2, 7, 129, 33 }, { 17, 8, 5, 2 } };
 
     [Theory, MemberData(nameof(Shapes))]
     public void Bf16_neighbours_are_those_of_a_sort(int queries, int dim, int rows, int neighbours) => Finds<BF16>(queries, dim, rows, neighbours, [rows]);
@@ -45,6 +45,26 @@ public abstract class TopKTests(KernelDevice device)
             for (int row = 0; row < rows; row++)
                 if (query == 0 || most[strips + (row / 64)] >= threshold) Assert.Equal(all[(query * rows) + row], kept[(query * 256) + row]);
                 else Assert.True(float.IsNaN(kept[(query * 256) + row]), $"the strip of query {query}, row {row} was not wanted");
+    }
+
+    [Theory]
+    [InlineData(1, 36)]
+    [InlineData(9, 132)]
+    public void Few_binary32_queries_get_the_scores_of_the_matrix_tile_bit_for_bit(int queries, int dim)
+    {
+        (int rows, int neighbours) = (131, 5);
+        RandomData data = new(dim);
+        using DeviceTensor<FP32> q = new(device, data.Uniform(queries * dim), queries, dim, 4), c = new(device, data.Uniform(rows * dim), rows, dim, 4),
+            work = new(device, 1, 1 << 18, padding: 0), tile = new(device, queries, rows, padding: 0), scores = new(device, queries, neighbours, padding: 0);
+        TopKShape shape = new(queries, dim, neighbours);
+        using DeviceMemory state = device.Allocate(TopK.StateLength(shape) * 8), found = device.Allocate(queries * neighbours * 8L);
+        TopK.Begin(device, shape, new(state.Address));
+        TopK.Add(device, shape, q.Matrix, c.Matrix, rows, 0, new(state.Address), new(work.Start, 1 << 18));
+        TopK.Finish(device, shape, new(state.Address), new(found.Address), scores.Start);
+        GemmPlan.Choose<FP32, Nt>(device, queries, rows, dim, q.Matrix, c.Matrix, default).Run<FP32, Nt, Partial>(new(tile.Start, queries, rows));
+        float[] all = tile.ToArray(), best = scores.ToArray();
+        for (int query = 0; query < queries; query++)
+            Tolerance.AssertBitEqual(best.AsSpan(query * neighbours, neighbours), TopKReference.Select(all[(query * rows)..((query + 1) * rows)], neighbours).Scores);
     }
 
     [Fact]
