@@ -69,7 +69,7 @@ public static unsafe class InfoNce
         if (inBatch)
         {
             scores.GradientX(team, gradient, dq, lddq, accumulateQueries);
-            if (queries > 0) scores.GradientY(team, gradient, dp, lddp, accumulatePassages, null);
+            if (queries > 0) scores.GradientY(team, gradient, dp, lddp, accumulatePassages);
             return;
         }
         GroupJob job = new()
@@ -157,7 +157,7 @@ public static unsafe class InfoNce
         ArgumentOutOfRangeException.ThrowIfNegative(firstPassage);
         ArgumentOutOfRangeException.ThrowIfLessThan(lddp, dim);
         General(team, q, ldq, queries, p, ldp, firstPassage, passages, dim, temperature, targets, logSumExp)
-            .GradientY(team, rowGradient, dp, lddp, accumulate, null);
+            .GradientY(team, rowGradient, dp, lddp, accumulate);
     }
 
     private static ScoreSoftmax Batch(

@@ -3,7 +3,7 @@ using BgeMetal.Kernels.Simd;
 namespace BgeMetal.Kernels.Cpu;
 
 /// <summary>
-/// The gradient of <see cref="ScoreSoftmax"/> with respect to y and the bias. One part is 96 columns, which it owns, against all rows in blocks of 512.
+/// The gradient of <see cref="ScoreSoftmax"/> with respect to y. One part is 96 columns, which it owns, against all rows in blocks of 512.
 /// Scores lie columns by rows here: strips of 12 columns read y in place as the first operand, and their weights are the first operand of the product
 /// with x, so neither is transposed; x itself is packed once, both ways, for all parts.
 /// </summary>
@@ -20,7 +20,6 @@ internal unsafe struct ScoreGradientY : ITeamJob
     public float* Dy;
     public nint StrideDy;
     public bool Accumulate;
-    public float* Dbias;
     private float* _across;                               // [ceil(rows / 32)][Dim][32]: x^T
     private float* _values;                               // blocks of rows, each [ceil(Dim / 32)][rows of the block][32]: x
     private float* _log;                                  // [rows rounded up]: logSumExp in base 2, +infinity behind the last row
@@ -66,7 +65,6 @@ internal unsafe struct ScoreGradientY : ITeamJob
             int target = Scores.Target(row + r) - column;
             if (target >= 0 && target < columns) scores[(target * StrideScores) + r] -= Gradient;
         }
-        for (int c = 0; c < columns && Dbias != null; c++) Dbias[column + c] += RowReductions.Sum(scores + (c * StrideScores), rows);
         float* values = _values + ((nint)row * ValuePanels * Tiles.Columns);
         for (int p = 0; p < ValuePanels; p++)
         {

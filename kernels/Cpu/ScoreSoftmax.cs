@@ -4,7 +4,7 @@ namespace BgeMetal.Kernels.Cpu;
 
 /// <summary>
 /// Cross-entropy over the scores x y^T * factor + bias of rows against columns, without the [rows, columns] matrix: the core of <see cref="InfoNce"/>
-/// (rows are queries, columns passages) and of <see cref="LinearCrossEntropy"/> (columns are the vocabulary). Scores are computed in tiles and forgotten,
+/// (rows are queries, columns passages) and of <see cref="LinearCrossEntropy"/>'s forward pass (columns are the vocabulary). Scores are computed in tiles and forgotten,
 /// and computed again for each gradient. Every sum is cut by the shape alone, never by the number of threads.
 /// Forward: 2 R C D FLOP; each gradient: 4 R C D. Memory: a pair of numbers for each row and each chunk of columns; for the gradient of y two copies of
 /// x; for the gradient of x at most 16 x 384 rows of partial sums.
@@ -116,15 +116,15 @@ internal unsafe struct ScoreSoftmax
         }
     }
 
-    /// <summary>dy (stored or added) = the same transposed, times x; dbias (if not null) += the column sums of (softmax - one at the target) * gradient.</summary>
-    public readonly void GradientY(WorkerTeam team, float gradient, float* dy, nint strideDy, bool accumulate, float* dbias)
+    /// <summary>dy (stored or added) = the same transposed, times x.</summary>
+    public readonly void GradientY(WorkerTeam team, float gradient, float* dy, nint strideDy, bool accumulate)
     {
         if (Rows == 0)
         {
             for (int c = 0; c < Columns && !accumulate; c++) new Span<float>(dy + (c * strideDy), Dim).Clear();
             return;
         }
-        ScoreGradientY job = new() { Scores = this, Gradient = gradient * Factor, Dy = dy, StrideDy = strideDy, Accumulate = accumulate, Dbias = dbias };
+        ScoreGradientY job = new() { Scores = this, Gradient = gradient * Factor, Dy = dy, StrideDy = strideDy, Accumulate = accumulate };
         job.Pack(team);
         team.Run(ref job, (Columns + ScoreGradientY.ColumnsAPart - 1) / ScoreGradientY.ColumnsAPart);
     }

@@ -21,6 +21,7 @@ internal static class BagOfWordsOp
         /// </summary>
         public unsafe Tensor BagOfWords(Tensor x, Tensor table, Tensor bias, Tensor cuSeqlens, WordBags bags)
         {
+            if (tape.Device.Kind == DeviceKind.Cuda) Check.NoKernel("BagOfWords", tape.Device);
             int texts = cuSeqlens.Columns - 1;
             Check.NotEmpty("BagOfWords", x);
             Check.Shape("BagOfWords", "x", x, x.Rows, table.Columns);

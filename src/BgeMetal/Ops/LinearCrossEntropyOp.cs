@@ -10,7 +10,7 @@ internal static class LinearCrossEntropyOp
     {
         /// <summary>
         /// Mean cross-entropy [1, 1] of softmax(x table^T + bias) against labels: x [R, D], <paramref name="table"/> [V, D] a trained table (its gradient is
-        /// added to that of its look-ups), <paramref name="bias"/> [1, V], labels int32 [R]. 2 R V D FLOP, and 8 R V D in the backward pass.
+        /// added to that of its look-ups), <paramref name="bias"/> [1, V], labels int32 [R]. 2 R V D FLOP, and 6 R V D in the backward pass.
         /// </summary>
         public unsafe Tensor LinearCrossEntropy(Tensor x, Tensor table, Tensor bias, Tensor labels)
         {

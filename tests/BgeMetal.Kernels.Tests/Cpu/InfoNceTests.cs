@@ -17,7 +17,7 @@ public sealed unsafe class InfoNceTests
     // rows, vocabulary, dim.
     public static TheoryData<int, int, int> Vocabularies => new()
     {
-        { 1, 1, 1 }, { 2, 5, 3 }, { 13, 255, 32 }, { 11, 257, 33 }, { 33, 1031, 17 }, { 513, 300, 24 }, { 5, 17000, 9 }, { 400, 2100, 8 },
+        { 1, 1, 1 }, { 2, 5, 3 }, { 13, 255, 32 }, { 11, 257, 33 }, { 33, 1031, 17 }, { 513, 300, 24 }, { 5, 17000, 9 }, { 400, 2100, 8 }, { 1030, 2050, 5 },
     };
 
     [Theory]
@@ -108,6 +108,7 @@ public sealed unsafe class InfoNceTests
             Tolerance.AssertNorm(result.Dx, dx, what: "dx");
             Tolerance.AssertNorm(result.Dweight, dweight, what: "dweight");
             if (biased) Tolerance.AssertNorm(result.Dbias, dbias, what: "dbias");
+            Tolerance.AssertNorm(problem.Run(WorkerTeam.Single, biased, accumulate: true).Dx, [.. dx.Zip(problem.X, (a, b) => a + b)], what: "dx added");
         }
     }
 
@@ -229,16 +230,16 @@ public sealed unsafe class InfoNceTests
 
         public int[] Labels { get; }
 
-        public Result Run(WorkerTeam team, bool biased)
+        public Result Run(WorkerTeam team, bool biased, bool accumulate = false)
         {
             using PaddedMatrix x = new(X, _rows, _dim), w = new(Weight, _vocabulary, _dim), b = new(Bias, 1, _vocabulary), loss = new(1, _rows), log = new(1, _rows);
-            using PaddedMatrix dx = new(_rows, _dim), dw = new(new double[Weight.Length], _vocabulary, _dim), db = new(new double[_vocabulary], 1, _vocabulary);
+            using PaddedMatrix dx = accumulate ? new(X, _rows, _dim) : new(_rows, _dim), dw = new(new double[Weight.Length], _vocabulary, _dim), db = new(new double[_vocabulary], 1, _vocabulary);
             float mean;
             fixed (int* labels = Labels)
             {
                 mean = LinearCrossEntropy.Forward(team, x.Data, x.Stride, _rows, _dim, w.Data, w.Stride, _vocabulary, biased ? b.Data : null, labels, loss.Data, log.Data);
                 LinearCrossEntropy.Backward(team, x.Data, x.Stride, _rows, _dim, w.Data, w.Stride, _vocabulary, biased ? b.Data : null, labels, log.Data, 1f,
-                    dx.Data, dx.Stride, false, dw.Data, dw.Stride, biased ? db.Data : null);
+                    dx.Data, dx.Stride, accumulate, dw.Data, dw.Stride, biased ? db.Data : null);
             }
             foreach (PaddedMatrix result in new[] { loss, log, dx, dw, db }) result.AssertPaddingUntouched();
             return new Result(mean, loss.ToArray(), dx.ToArray(), dw.ToArray(), db.ToArray());
