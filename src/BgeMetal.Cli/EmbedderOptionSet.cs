@@ -31,12 +31,16 @@ internal sealed class EmbedderOptionSet
     public static CliOption<int?> BatchTokens() =>
         Opt.MaybeInt("--batch-tokens", "Tokens taken through the model at a time, 384 by each CPU thread or 16384 by a GPU by default; results do not depend on it", 1, 1 << 24);
 
-    public void AddTo(Command command, bool model = true)
+    /// <summary>Adds the options.</summary>
+    /// <param name="command">The command.</param>
+    /// <param name="model">Whether the command names a model.</param>
+    /// <param name="seed">Whether anything in it is random; a seed is accepted everywhere, but shown there only.</param>
+    public void AddTo(Command command, bool model = true, bool seed = false)
     {
         if (model) _model.AddTo(command);
         foreach (Option option in (Option[])[_pooling, _normalize, _maxLength, _dimensions, _batchTokens]) command.Add(option);
         _compute.AddTo(command);
-        _seed.Hidden = true;
+        _seed.Hidden = !seed;
         command.Add(_seed);
     }
 

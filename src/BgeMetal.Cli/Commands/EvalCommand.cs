@@ -21,7 +21,7 @@ internal static class EvalCommand
         evaluation.AddTo(command);
         output.AddTo(command);
         command.Add(compare);
-        embedder.AddTo(command);
+        embedder.AddTo(command, seed: true);
         embedder.MakeModelOptional();
         command.SetAction(parsed =>
         {

@@ -17,7 +17,7 @@ internal static class MineCommand
         CliOption<string?> stats = RunStatistics.Option();
         Command command = new("mine", "Mine hard negatives for {\"query\",\"pos\",\"neg\"} rows");
         command.Aliases.Add("hn_mine");
-        embedder.AddTo(command);
+        embedder.AddTo(command, seed: true);
         options.AddTo(command);
         command.Add(stats);
         command.SetAction(parsed =>
