@@ -10,11 +10,12 @@ internal sealed class RerankSession : IDisposable
 {
     private readonly Terminal _terminal;
     private readonly Stopwatch _work;
+    private readonly RerankInstructions _instructions;
     private EmbeddingRun _done;
 
-    public RerankSession(Terminal terminal, string directory, RerankerOptions options)
+    public RerankSession(Terminal terminal, string directory, RerankerOptions options, RerankInstructions? instructions = null)
     {
-        _terminal = terminal;
+        (_terminal, _instructions) = (terminal, instructions ?? RerankInstructions.None);
         Stopwatch loading = Stopwatch.StartNew();
         Reranker = Reranker.Load(directory, options);
         LoadSeconds = loading.Elapsed.TotalSeconds;
@@ -36,7 +37,7 @@ internal sealed class RerankSession : IDisposable
         foreach (RerankInput row in rows)
         {
             if (row.InputIds is { } ids) tokens.Add(new TextInput { Id = row.Id, InputIds = ids, Source = row.Source, Line = row.Line });
-            else texts.AddRange(row.Passages.Select(passage => (row.Query!, passage)));
+            else texts.AddRange(row.Passages.Select(passage => (_instructions.ToQuery(row.Query!), _instructions.ToPassage(passage))));
         }
         float[] ofTexts = texts.Count == 0 ? [] : Count(Reranker.ScorePairs(texts, progress, _terminal.Cancellation));
         float[] ofTokens = tokens.Count == 0 ? [] : Count(Reranker.ScoreTokens(tokens, progress, _terminal.Cancellation));

@@ -25,6 +25,7 @@ internal static class MineCommand
             HardNegativeOptions task = options.Read(parsed, terminal) with { Seed = embedder.Seed(parsed) };
             InvalidLines? skipped = task.SkipInvalid ? new InvalidLines() : null;
             using EmbeddingSession session = embedder.Load(parsed, terminal);
+            task = task with { QueryInstruction = options.Formatted(parsed, task.QueryInstruction ?? session.Embedder.QueryInstruction) };
             using Reranker? reranker = options.LoadReranker(parsed, terminal, embedder);
             HardNegativeReport report;
             using (Progress progress = terminal.Watch("embedding", "texts", null))
@@ -55,6 +56,7 @@ internal static class MineCommand
         private readonly CliOption<string> _range = Opt.TextOr("--range-for-sampling", "A-B", "10-210", "Ranks of a query's hits that negatives are drawn from", "sample-range");
         private readonly CliOption<int> _number = Opt.Int("--negative-number", "Negatives of a row", 15, 1, 1 << 16, "num-negatives");
         private readonly CliOption<string?> _instruction = Opt.Text("--query-instruction-for-retrieval", "TEXT", "Put before each query; the model's own by default", "query-instruction", "instruction");
+        private readonly CliOption<string> _format = InputOption.QueryFormat();
         private readonly CliOption<bool> _gpu = Opt.Flag("--use-gpu-for-searching", "Search on the device the model computes on");
         private readonly CliOption<double?> _maxScore = Opt.MaybeNumber("--max-score", "Pass over candidates that score higher", -1e9, 1e9);
         private readonly CliOption<double?> _minScore = Opt.MaybeNumber("--min-score", "Pass over candidates that score lower", -1e9, 1e9);
@@ -69,7 +71,7 @@ internal static class MineCommand
 
         public void AddTo(Command command)
         {
-            foreach (Option option in (Option[])[_input, _output, _pool, _range, _number, _instruction, _gpu, _maxScore, _minScore, _absolute, _relative, _near, _reranker,
+            foreach (Option option in (Option[])[_input, _output, _pool, _range, _number, _instruction, _format, _gpu, _maxScore, _minScore, _absolute, _relative, _near, _reranker,
                          _rerankerMax, _report, _work, _skip])
                 command.Add(option);
         }
@@ -98,6 +100,8 @@ internal static class MineCommand
                 SkipInvalid = parsed.GetValue(_skip),
             };
         }
+
+        public string? Formatted(ParseResult parsed, string? instruction) => InputOption.Formatted(parsed, _format, instruction);
 
         public Reranker? LoadReranker(ParseResult parsed, Terminal terminal, EmbedderOptionSet embedder)
         {

@@ -23,9 +23,11 @@ internal static class RerankCommand
         CliOption<string?> stats = RunStatistics.Option();
         ModelOption model = new();
         ComputeOptionSet compute = new();
+        RerankInstructionOptionSet instructions = new();
         Command command = new("rerank", "Score pairs of query and passage with a cross-encoder");
         model.AddTo(command);
         foreach (Option option in (Option[])[input, output, maxLength, normalize, batchTokens, skip]) command.Add(option);
+        instructions.AddTo(command);
         compute.AddTo(command);
         command.Add(stats);
         command.SetAction(parsed =>
@@ -39,7 +41,7 @@ internal static class RerankCommand
                 BatchTokens = parsed.GetValue(batchTokens),
                 Normalize = parsed.GetValue(normalize),
                 Compute = compute.Read(parsed, terminal),
-            });
+            }, instructions.Read(parsed));
             using RowWriter writer = RowWriter.Open(terminal, parsed.GetValue(output));
             using (Progress progress = terminal.Watch("scoring", "pairs", null))
             {

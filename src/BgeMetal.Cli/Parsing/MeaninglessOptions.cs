@@ -40,7 +40,7 @@ internal static class MeaninglessOptions
             optim-target-modules torch-empty-cache-steps past-index xpu-backend nnodes nproc-per-node node-rank master-addr master-port rdzv-backend
             rdzv-endpoint config-name token num-proc batch-size inference-batch-size search-batch-size add-instruction embedder-batch-size
             reranker-batch-size corpus-embd-save-dir embedder-model-class reranker-model-class model-class attn-implementation torch-dtype eval-name eval-output-method error-level cache-path output-dir
-            index-factory save-path reranker-query-max-length
+            index-factory save-path reranker-query-max-length pad-to-multiple-of model-type
             """,
         Values.Many, "fsdp debug dataset-names eval-metrics gradient-checkpointing-kwargs");
 

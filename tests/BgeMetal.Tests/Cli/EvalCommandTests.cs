@@ -62,6 +62,22 @@ public sealed partial class EvalCommandTests : CommandFolder
     }
 
     [Fact]
+    public void Instructions_in_a_format_are_those_written_out()
+    {
+        string[] eval = ["eval", "--model", Model, "--data", WriteSet("set"), "--reranker", Reranker];
+        CliRun.Succeeds([.. eval, "--query_instruction_for_retrieval", "the", "--query_instruction_format_for_retrieval", "a {}: {}", "--run", In("format.txt")]);
+        CliRun.Succeeds([.. eval, "--instruction", "a the: ", "--run", In("written.txt")]);
+        Assert.Equal(System.IO.File.ReadAllText(In("written.txt")), System.IO.File.ReadAllText(In("format.txt")));
+        CliRun.Fails(1, ["the text was expected at its end"], [.. eval, "--instruction", "the", "--query-instruction-format", "{1} {0}"]);
+
+        string pairs = File("pairs.jsonl", "{\"query\": \"cat\", \"passages\": [\"sat\", \"sea\"]}\n"), written = File("written.jsonl", "{\"query\": \"the cat\", \"passages\": [\"on a sat\", \"on a sea\"]}\n");
+        string expected = CliRun.Succeeds("rerank", "--model", Reranker, "--input", written).Output;
+        Assert.Equal(expected, CliRun.Succeeds("rerank", "--model", Reranker, "--input", pairs, "--query_instruction_for_rerank", "the ", "--passage_instruction_for_rerank", "on",
+            "--passage_instruction_format_for_rerank", "{} a {}").Output);
+        Assert.NotEqual(expected, CliRun.Succeeds("rerank", "--model", Reranker, "--input", pairs).Output);
+    }
+
+    [Fact]
     public void Sets_of_the_same_name_are_told_apart_and_compared_each_with_its_own_file()
     {
         string[] eval = ["eval", "--model", Model, "--data", WriteSet("x/set"), WriteSet("y/set"), "--k", "1", "--output", In("m.json")];

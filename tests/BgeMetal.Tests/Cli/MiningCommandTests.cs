@@ -20,7 +20,7 @@ public sealed class MiningCommandTests : IDisposable
             "--negative_number", "3", "--use_gpu_for_searching", "--query_instruction_for_retrieval", "the ");
         CliRun.Succeeds("score", "--reranker", teacher, "--input", At("mined.jsonl"), "--output", At("scored.jsonl"));
         CliRun.Succeeds("finetune-reranker", "--model", encoder, "--train-data", At("scored.jsonl"), "--output-dir", At("reranker"), "--train-group-size", "3", "--max-len", "24",
-            "--knowledge-distillation", "--max-steps", "2", "--per-device-train-batch-size", "2");
+            "--knowledge-distillation", "--pad_to_multiple_of", "8", "--sub_batch_size", "3", "--max-steps", "2", "--per-device-train-batch-size", "2");
         File.WriteAllText(At("pairs.jsonl"), """{"query": "the cat", "passages": ["the cat sat", "ship at sea"]}""" + "\n");
         CliRun.Succeeds("rerank", "--model", At("reranker"), "--input", At("pairs.jsonl"), "--output", At("ranked.jsonl"));
         using JsonDocument ranked = JsonDocument.Parse(File.ReadAllText(At("ranked.jsonl")));

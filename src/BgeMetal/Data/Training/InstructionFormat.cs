@@ -6,7 +6,7 @@ namespace BgeMetal.Data.Training;
 /// How an instruction and a text become one text: Python's format strings with two values, as FlagEmbedding's options take them: <c>{}{}</c>,
 /// <c>Instruct: {}\nQuery: {}</c> (a backslash and an n stand for a line feed), <c>{0}</c> and <c>{1}</c>, <c>{{</c> and <c>}}</c> for braces.
 /// </summary>
-internal sealed class InstructionFormat
+public sealed class InstructionFormat
 {
     private readonly string _format;
     private readonly List<(string Literal, int Value)> _pieces = [];
@@ -56,6 +56,11 @@ internal sealed class InstructionFormat
         foreach ((string literal, int value) in _pieces) result.Append(literal).Append(value == 0 ? instruction : text);
         return result.Append(_end).ToString();
     }
+
+    /// <summary>The instruction as it stands before a text.</summary>
+    /// <exception cref="BgeMetalException">The format puts something behind the text.</exception>
+    public string Before(string instruction) =>
+        _end.Length == 0 && _pieces[^1].Value == 1 && _pieces.Count(piece => piece.Value == 1) == 1 ? Apply(instruction, "") : throw Error("the text was expected at its end");
 
     private int Value(string name, ref int next)
     {
