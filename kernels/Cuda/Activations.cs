@@ -48,7 +48,7 @@ internal static class Activations
     [CudaKernel("Linear", KernelDirection.Backward, 128, typeof(TanhDerivative))]
     public static void Backward<T, TFunction>(ActivationArguments<T> arguments) where T : unmanaged, IElement where TFunction : struct, IScalarFunction
     {
-        int row = Grid.IdxY * 4 + (Group.IdxX >> 5), column = (Grid.IdxX * 32 + (Group.IdxX & 31)) * 8;
+        int row = Grid.IdxX * 4 + (Group.IdxX >> 5), column = (Grid.IdxY * 32 + (Group.IdxX & 31)) * 8;
         if (row >= arguments.Rows) return;
         if (arguments.Vectorized != 0 & column + 8 <= arguments.Columns)
             arguments.Output.Store8(row, column, arguments.Gradient.Load8(row, column) * arguments.Saved.Load8(row, column).Map<TFunction>());

@@ -53,22 +53,90 @@ public static class Attention
             Scale = shape.Scale,
             Factor = shape.Scale * Log2E,
         };
-        Action<AttentionArguments<T>> kernel = !visible.IsNull ? Choose<T, Dropped, Masked>(shape.HeadDim)
-            : dropout.IsOn ? Choose<T, Dropped, Off>(shape.HeadDim) : Choose<T, Off, Off>(shape.HeadDim);
-        device.Launch(kernel, new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
+        device.Launch(ChooseForward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull), new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
     }
 
-    private static Action<AttentionArguments<T>> Choose<T, TDropout, TVisible>(int headDim)
-        where T : unmanaged, IElement where TDropout : struct, ISwitch where TVisible : struct, ISwitch
+    /// <summary>
+    /// Stores <paramref name="dq"/>, <paramref name="dk"/> and <paramref name="dv"/>, the gradients of q, k and v, from that of the output; the other arguments are
+    /// those of the forward pass, with what it left in <paramref name="output"/> and <paramref name="logSumExp"/>. <paramref name="delta"/> [Heads, Queries] is
+    /// room for rowsum(dO * O). Every row of a sequence is written (0 for keys without queries and queries without keys or visible ones); gradients must not
+    /// overlap the inputs or each other. 14 Lq Lk HeadDim FLOP and 2 Lq Lk exponentials a head and sequence: no atomics, so that a rerun is bit-equal.
+    /// </summary>
+    /// <exception cref="ArgumentException">A size is out of range, or a matrix is not aligned.</exception>
+    public static void Backward<T>(KernelDevice device, AttentionShape shape, DeviceMatrix<T> q, DeviceMatrix<T> k, DeviceMatrix<T> v,
+        DevicePointer<int> queryOffsets, DevicePointer<int> keyOffsets, DropoutMask dropout, VisibleKeys visible, DeviceMatrix<T> output,
+        DevicePointer<FP32> logSumExp, DeviceMatrix<T> outputGradient, DeviceMatrix<T> dq, DeviceMatrix<T> dk, DeviceMatrix<T> dv, DevicePointer<FP32> delta)
+        where T : unmanaged, IElement
     {
-        bool exact = T.SizeShift == 2;
-        return headDim <= 32 ? exact ? AttentionForwardKernels.Attend<T, Head32, Accumulator16, FragmentAddress, TDropout, TVisible>
-                : AttentionForwardKernels.Attend<T, Head32, Accumulator16, Fragments8, TDropout, TVisible>
-            : headDim <= 64 ? exact ? AttentionForwardKernels.Attend<T, Head64, Accumulator32, FragmentAddress, TDropout, TVisible>
-                : AttentionForwardKernels.Attend<T, Head64, Accumulator32, Fragments16, TDropout, TVisible>
-            : exact ? AttentionForwardKernels.Attend<T, Head128, Accumulator64, FragmentAddress, TDropout, TVisible>
-                : AttentionForwardKernels.Attend<T, Head128, Accumulator64, Fragments32, TDropout, TVisible>;
+        ArgumentNullException.ThrowIfNull(device);
+        Check(shape, q.IsAligned && k.IsAligned && v.IsAligned && output.IsAligned && outputGradient.IsAligned && dq.IsAligned && dk.IsAligned && dv.IsAligned);
+        AttentionGradientArguments<T> arguments = new()
+        {
+            Q = q,
+            K = k,
+            V = v,
+            Output = output,
+            OutputGradient = outputGradient,
+            Dq = dq,
+            Dk = dk,
+            Dv = dv,
+            QueryOffsets = queryOffsets,
+            KeyOffsets = keyOffsets,
+            LogSumExp = logSumExp,
+            Delta = delta,
+            Dropout = dropout,
+            Visible = visible,
+            TotalQueries = shape.Queries,
+            Heads = shape.Heads,
+            HeadDim = shape.HeadDim,
+            Tiles = Tiles(shape.LongestKeys),
+            Scale = shape.Scale,
+            Factor = shape.Scale * Log2E,
+        };
+        device.Launch(AttentionBackwardKernels.Delta<T>, new GridSize((shape.Queries + 3) / 4), arguments);
+        (Action<AttentionGradientArguments<T>> keys, Action<AttentionGradientArguments<T>> queries) =
+            ChooseBackward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull);
+        device.Launch(keys, new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
+        arguments.Tiles = Tiles(shape.LongestQueries);
+        device.Launch(queries, new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
     }
+
+    // The tuned kernels, half-precision heads of up to 64 columns, know at compile time what they need not do. All others ask their arguments.
+    private static Action<AttentionArguments<T>> ChooseForward<T>(int headDim, bool dropped, bool masked) where T : unmanaged, IElement
+    {
+        if (T.SizeShift == 2)
+            return headDim <= 32 ? AttentionForwardKernels.Attend<T, Head32, Accumulator16, Accumulator16, FragmentAddress, Dropped, Masked>
+                : headDim <= 64 ? AttentionForwardKernels.Attend<T, Head64, Accumulator32, Accumulator16, FragmentAddress, Dropped, Masked>
+                : AttentionForwardKernels.Attend<T, Head128, Accumulator64, Accumulator16, FragmentAddress, Dropped, Masked>;
+        if (headDim > 64) return AttentionForwardKernels.Attend<T, Head128, Accumulator64, Accumulator32, Fragments32, Dropped, Masked>;
+        return masked ? Tuned<Dropped, Masked>() : dropped ? Tuned<Dropped, Off>() : Tuned<Off, Off>();
+
+        Action<AttentionArguments<T>> Tuned<TDropout, TVisible>() where TDropout : struct, ISwitch where TVisible : struct, ISwitch => headDim <= 32
+            ? AttentionForwardKernels.Attend<T, Head32, Accumulator16, Accumulator32, Fragments8, TDropout, TVisible>
+            : AttentionForwardKernels.Attend<T, Head64, Accumulator32, Accumulator32, Fragments16, TDropout, TVisible>;
+    }
+
+    private static (Action<AttentionGradientArguments<T>> Keys, Action<AttentionGradientArguments<T>> Queries) ChooseBackward<T>(int headDim, bool dropped, bool masked)
+        where T : unmanaged, IElement
+    {
+        if (T.SizeShift == 2)
+            return headDim <= 32 ? Pair<T, Head32, Accumulator16, Accumulator16, FragmentAddress, Dropped, Masked>()
+                : headDim <= 64 ? Pair<T, Head64, Accumulator32, Accumulator16, FragmentAddress, Dropped, Masked>()
+                : Pair<T, Head128, Accumulator64, Accumulator16, FragmentAddress, Dropped, Masked>();
+        if (headDim > 64) return Pair<T, Head128, Accumulator64, Accumulator16, Fragments32, Dropped, Masked>();
+        return masked ? Tuned<Dropped, Masked>() : dropped ? Tuned<Dropped, Off>() : Tuned<Off, Off>();
+
+        (Action<AttentionGradientArguments<T>> Keys, Action<AttentionGradientArguments<T>> Queries) Tuned<TDropout, TVisible>()
+            where TDropout : struct, ISwitch where TVisible : struct, ISwitch => headDim <= 32
+            ? Pair<T, Head32, Accumulator16, Accumulator32, Fragments8, TDropout, TVisible>()
+            : Pair<T, Head64, Accumulator32, Accumulator32, Fragments16, TDropout, TVisible>();
+    }
+
+    private static (Action<AttentionGradientArguments<T>> Keys, Action<AttentionGradientArguments<T>> Queries) Pair<T, THead, TSum, TScores, TFragments, TDropout, TVisible>()
+        where T : unmanaged, IElement where THead : struct, IHead where TSum : unmanaged, IAccumulator where TScores : unmanaged, IAccumulator
+        where TFragments : unmanaged, IAccumulator where TDropout : struct, ISwitch where TVisible : struct, ISwitch =>
+        (AttentionBackwardKernels.Keys<T, THead, TSum, TScores, TFragments, TDropout, TVisible>,
+            AttentionBackwardKernels.Queries<T, THead, TSum, TScores, TFragments, TDropout, TVisible>);
 
     private static int Tiles(int rows) => (rows + AttentionTile.Rows - 1) / AttentionTile.Rows;
 

@@ -36,82 +36,70 @@ internal struct AttentionArguments<T> where T : unmanaged, IElement
 /// </summary>
 internal static class AttentionForwardKernels
 {
+    private const float Ln2 = 0.693147182f;
+
     /// <summary>Dynamic shared memory of heads of 32, 64 and 128 columns: queries, keys and values.</summary>
-    public const int Shared32 = 3 * AttentionTile.Rows * AttentionTile.Row32 + SharedBlock.AlignmentSlack,
-        Shared64 = 3 * AttentionTile.Rows * AttentionTile.Row64 + SharedBlock.AlignmentSlack,
-        Shared128 = 3 * AttentionTile.Rows * AttentionTile.Row128 + SharedBlock.AlignmentSlack;
+    public const int Shared32 = 3 * 64 * AttentionTile.Row32 + SharedBlock.AlignmentSlack, Shared64 = 3 * 64 * AttentionTile.Row64 + SharedBlock.AlignmentSlack,
+        Shared128 = 3 * 64 * AttentionTile.Row128 + SharedBlock.AlignmentSlack;
 
-    /// <summary>The same in binary32.</summary>
-    public const int Exact32 = Shared32 * 2 - SharedBlock.AlignmentSlack, Exact64 = Shared64 * 2 - SharedBlock.AlignmentSlack,
-        Exact128 = Shared128 * 2 - SharedBlock.AlignmentSlack;
+    /// <summary>The same in binary32, with 32 keys at a time.</summary>
+    public const int Exact32 = (64 + 2 * 32) * 2 * AttentionTile.Row32 + SharedBlock.AlignmentSlack,
+        Exact64 = (64 + 2 * 32) * 2 * AttentionTile.Row64 + SharedBlock.AlignmentSlack, Exact128 = (64 + 2 * 32) * 2 * AttentionTile.Row128 + SharedBlock.AlignmentSlack;
 
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head32), typeof(Accumulator16), typeof(Fragments8), typeof(Off), typeof(Off),
+    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head32), typeof(Accumulator16), typeof(Accumulator32), typeof(Fragments8), typeof(Off), typeof(Off),
         Elements = ElementTypes.Low, SharedBytes = Shared32, MinBlocks = 4, TensorCores = true)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head64), typeof(Accumulator32), typeof(Fragments16), typeof(Off), typeof(Off),
+    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head64), typeof(Accumulator32), typeof(Accumulator32), typeof(Fragments16), typeof(Off), typeof(Off),
         Elements = ElementTypes.Low, SharedBytes = Shared64, MinBlocks = 3, TensorCores = true)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head128), typeof(Accumulator64), typeof(Fragments32), typeof(Off), typeof(Off),
-        Elements = ElementTypes.Low, SharedBytes = Shared128, MinBlocks = 2, TensorCores = true)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head32), typeof(Accumulator16), typeof(FragmentAddress), typeof(Off), typeof(Off),
-        Elements = ElementTypes.Single, SharedBytes = Exact32, MinBlocks = 3)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head64), typeof(Accumulator32), typeof(FragmentAddress), typeof(Off), typeof(Off),
-        Elements = ElementTypes.Single, SharedBytes = Exact64, MinBlocks = 3)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head128), typeof(Accumulator64), typeof(FragmentAddress), typeof(Off), typeof(Off),
-        Elements = ElementTypes.Single, SharedBytes = Exact128, MinBlocks = 2)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head32), typeof(Accumulator16), typeof(Fragments8), typeof(Dropped), typeof(Off),
+    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head32), typeof(Accumulator16), typeof(Accumulator32), typeof(Fragments8), typeof(Dropped), typeof(Off),
         Elements = ElementTypes.Low, SharedBytes = Shared32, MinBlocks = 4, TensorCores = true)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head64), typeof(Accumulator32), typeof(Fragments16), typeof(Dropped), typeof(Off),
+    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head64), typeof(Accumulator32), typeof(Accumulator32), typeof(Fragments16), typeof(Dropped), typeof(Off),
         Elements = ElementTypes.Low, SharedBytes = Shared64, MinBlocks = 3, TensorCores = true)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head128), typeof(Accumulator64), typeof(Fragments32), typeof(Dropped), typeof(Off),
-        Elements = ElementTypes.Low, SharedBytes = Shared128, MinBlocks = 2, TensorCores = true)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head32), typeof(Accumulator16), typeof(FragmentAddress), typeof(Dropped), typeof(Off),
-        Elements = ElementTypes.Single, SharedBytes = Exact32, MinBlocks = 3)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head64), typeof(Accumulator32), typeof(FragmentAddress), typeof(Dropped), typeof(Off),
-        Elements = ElementTypes.Single, SharedBytes = Exact64, MinBlocks = 3)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head128), typeof(Accumulator64), typeof(FragmentAddress), typeof(Dropped), typeof(Off),
-        Elements = ElementTypes.Single, SharedBytes = Exact128, MinBlocks = 2)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head32), typeof(Accumulator16), typeof(Fragments8), typeof(Dropped), typeof(Masked),
+    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head32), typeof(Accumulator16), typeof(Accumulator32), typeof(Fragments8), typeof(Dropped), typeof(Masked),
         Elements = ElementTypes.Low, SharedBytes = Shared32, MinBlocks = 4, TensorCores = true)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head64), typeof(Accumulator32), typeof(Fragments16), typeof(Dropped), typeof(Masked),
+    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head64), typeof(Accumulator32), typeof(Accumulator32), typeof(Fragments16), typeof(Dropped), typeof(Masked),
         Elements = ElementTypes.Low, SharedBytes = Shared64, MinBlocks = 3, TensorCores = true)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head128), typeof(Accumulator64), typeof(Fragments32), typeof(Dropped), typeof(Masked),
+    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head128), typeof(Accumulator64), typeof(Accumulator32), typeof(Fragments32), typeof(Dropped), typeof(Masked),
         Elements = ElementTypes.Low, SharedBytes = Shared128, MinBlocks = 2, TensorCores = true)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head32), typeof(Accumulator16), typeof(FragmentAddress), typeof(Dropped), typeof(Masked),
-        Elements = ElementTypes.Single, SharedBytes = Exact32, MinBlocks = 3)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head64), typeof(Accumulator32), typeof(FragmentAddress), typeof(Dropped), typeof(Masked),
+    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head32), typeof(Accumulator16), typeof(Accumulator16), typeof(FragmentAddress), typeof(Dropped), typeof(Masked),
+        Elements = ElementTypes.Single, SharedBytes = Exact32, MinBlocks = 4)]
+    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head64), typeof(Accumulator32), typeof(Accumulator16), typeof(FragmentAddress), typeof(Dropped), typeof(Masked),
         Elements = ElementTypes.Single, SharedBytes = Exact64, MinBlocks = 3)]
-    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head128), typeof(Accumulator64), typeof(FragmentAddress), typeof(Dropped), typeof(Masked),
+    [CudaKernel("Attention", KernelDirection.Forward, AttentionTile.Threads, typeof(Head128), typeof(Accumulator64), typeof(Accumulator16), typeof(FragmentAddress), typeof(Dropped), typeof(Masked),
         Elements = ElementTypes.Single, SharedBytes = Exact128, MinBlocks = 2)]
-    public static void Attend<T, THead, TSum, TFragments, TDropout, TVisible>(AttentionArguments<T> arguments)
-        where T : unmanaged, IElement where THead : struct, IHead where TSum : unmanaged, IAccumulator where TFragments : unmanaged, IAccumulator
-        where TDropout : struct, ISwitch where TVisible : struct, ISwitch
+    public static void Attend<T, THead, TSum, TScores, TFragments, TDropout, TVisible>(AttentionArguments<T> arguments)
+        where T : unmanaged, IElement where THead : struct, IHead where TSum : unmanaged, IAccumulator where TScores : unmanaged, IAccumulator
+        where TFragments : unmanaged, IAccumulator where TDropout : struct, ISwitch where TVisible : struct, ISwitch
     {
         AttentionPlace place = AttentionPlace.Open(arguments.QueryOffsets, arguments.KeyOffsets, arguments.Tiles);
         if (place.Row0 >= place.Queries) return;
-        int shared = SharedBlock.Open(), tileBytes = AttentionTile.Rows * HeadTile.RowBytes<T, THead>(), keyTile = shared + tileBytes, valueTile = keyTile + tileBytes;
-        int lane = Group.IdxX & 31, warpRow = (Group.IdxX >> 5) << 4, row = place.Row0 + warpRow + (lane >> 2), headDim = arguments.HeadDim;
+        int rowBytes = HeadTile.RowBytes<T, THead>(), columns = 2 * TScores.Length;
+        int shared = SharedBlock.Open(), keyTile = shared + AttentionTile.Rows * rowBytes, valueTile = keyTile + columns * rowBytes;
+        int lane = Group.IdxX & 31, warpRow = WarpShuffle.First(Group.IdxX >> 5) << 4, row = place.Row0 + warpRow + (lane >> 2), headDim = arguments.HeadDim;
         HeadRows keys = HeadRows.Open<T, THead>(arguments.K, place.FirstKey, place.Head, headDim);
         HeadRows values = HeadRows.Open<T, THead>(arguments.V, place.FirstKey, place.Head, headDim);
         HeadRows.Open<T, THead>(arguments.Q, place.FirstQuery, place.Head, headDim).Fetch<T, THead>(shared, place.Row0, place.Queries, AttentionTile.Rows);
-        keys.Fetch<T, THead>(keyTile, 0, place.Keys, AttentionTile.Rows);
+        keys.Fetch<T, THead>(keyTile, 0, place.Keys, columns);
         AsyncCopy.Commit();
         int laneKeys = keyTile + HeadTile.LaneOfColumns<T, THead>(lane), laneValues = valueTile + HeadTile.LaneOfDepth<T, THead>(lane);
         AsyncCopy.Wait(0);
         Group.Barrier();
-        TFragments q = HeadMma.LoadRows<TFragments, T, THead>(shared + warpRow * HeadTile.RowBytes<T, THead>() + HeadTile.LaneOfRows<T, THead>(lane));
+        TFragments q = HeadMma.LoadRows<TFragments, T, THead>(shared + warpRow * rowBytes + HeadTile.LaneOfRows<T, THead>(lane));
 
         bool busy = place.Row0 + warpRow < place.Queries;
         RowPair max = RowPair.All(float.NegativeInfinity), sum = RowPair.All(0);
         TSum output = Accumulators.Zero<TSum>();
-        for (int key0 = 0; key0 < place.Keys; key0 += AttentionTile.Rows)
+        for (int key0 = 0; key0 < place.Keys; key0 += columns)
         {
-            values.Fetch<T, THead>(valueTile, key0, place.Keys, AttentionTile.Rows);
+            values.Fetch<T, THead>(valueTile, key0, place.Keys, columns);
             AsyncCopy.Commit();
-            Accumulator32 scores = Accumulators.Zero<Accumulator32>();
+            TScores scores = Accumulators.Zero<TScores>();
             if (busy)
             {
-                scores = HeadMma.Multiply<Accumulator32, TFragments, T, THead>(scores, q, laneKeys);
-                if (TVisible.IsOn) scores = ScoreRows.Select(scores, arguments.Visible.OfQueries(place, row, key0, lane), VisibleKeys.Hidden);
-                if (key0 + AttentionTile.Rows > place.Keys) scores = ScoreRows.Select(scores, ScoreBits.Columns(place.Keys - key0, lane), float.NegativeInfinity);
+                scores = HeadMma.Multiply<TScores, TFragments, T, THead>(scores, q, laneKeys);
+                if (TVisible.IsOn)
+                    if (!arguments.Visible.IsNull)
+                        scores = ScoreRows.Select(scores, arguments.Visible.OfQueries(place, row, key0, columns, lane), VisibleKeys.Hidden);
+                if (key0 + columns > place.Keys) scores = ScoreRows.Select(scores, ScoreBits.Columns(place.Keys - key0, lane), float.NegativeInfinity);
                 RowPair top = ScoreRows.Max(scores, max), shrink = ((max - top) * arguments.Factor).Exp2();
                 scores = ScoreRows.Exponentials(scores, arguments.Factor, top * -arguments.Factor);
                 sum = sum * shrink + ScoreRows.Sum(scores);
@@ -119,13 +107,13 @@ internal static class AttentionForwardKernels
                 max = top;
                 if (TDropout.IsOn)
                     if (!TVisible.IsOn | arguments.Dropout.IsOn)
-                        scores = ScoreRows.Keep(scores, DroppedPairs.OfQueries(arguments.Dropout, place, row, key0, lane), arguments.Dropout.Scale);
+                        scores = ScoreRows.Keep(scores, DroppedPairs.OfQueries(arguments.Dropout, place, row, key0, columns, lane), arguments.Dropout.Scale);
             }
             AsyncCopy.Wait(0);
             Group.Barrier();
-            keys.Fetch<T, THead>(keyTile, key0 + AttentionTile.Rows, place.Keys, AttentionTile.Rows);
+            keys.Fetch<T, THead>(keyTile, key0 + columns, place.Keys, columns);
             AsyncCopy.Commit();
-            if (busy) output = HeadMma.Accumulate<TSum, Accumulator32, T, THead>(output, scores, laneValues);
+            if (busy) output = HeadMma.Accumulate<TSum, TScores, T, THead>(output, scores, laneValues);
             AsyncCopy.Wait(0);
             Group.Barrier();
         }
@@ -141,7 +129,7 @@ internal static class AttentionForwardKernels
     private static float Finish<T, TVisible>(AttentionArguments<T> arguments, AttentionPlace place, int row, float max, float sum, int lane)
         where T : unmanaged, IElement where TVisible : struct, ISwitch
     {
-        float log = max * arguments.Scale + DeviceMath.Log2(sum) * VisibleKeys.Ln2, factor = sum > 0 ? DeviceMath.Reciprocal(sum) : 0f;
+        float log = max * arguments.Scale + DeviceMath.Log2(sum) * Ln2, factor = sum > 0 ? DeviceMath.Reciprocal(sum) : 0f;
         if (TVisible.IsOn)
         {
             if (max <= VisibleKeys.Hidden)

@@ -13,7 +13,7 @@ public static class Dropout
     {
         ArgumentNullException.ThrowIfNull(device);
         if (rows <= 0 || columns <= 0) throw new ArgumentException($"sizes must be positive: {rows} rows of {columns}", nameof(rows));
-        device.Launch(DropoutKernels.Apply<T>, new GridSize((columns + 255) / 256, (rows + 3) / 4), new DropoutArguments<T>
+        device.Launch(DropoutKernels.Apply<T>, new GridSize((rows + 3) / 4, (columns + 255) / 256), new DropoutArguments<T>
         {
             X = x,
             Y = y,
@@ -44,7 +44,7 @@ internal static class DropoutKernels
     [CudaKernel("Dropout", KernelDirection.Forward, 128)]
     public static void Apply<T>(DropoutArguments<T> arguments) where T : unmanaged, IElement
     {
-        int row = Grid.IdxY * 4 + (Group.IdxX >> 5), column = (Grid.IdxX * 32 + (Group.IdxX & 31)) * 8, columns = arguments.Columns;
+        int row = Grid.IdxX * 4 + (Group.IdxX >> 5), column = (Grid.IdxY * 32 + (Group.IdxX & 31)) * 8, columns = arguments.Columns;
         if (row >= arguments.Rows | column >= columns) return;
         if (arguments.Vectorized != 0)
             arguments.Y.Store8(row, column, arguments.X.Load8(row, column) * arguments.Mask.Factors8(row, column));

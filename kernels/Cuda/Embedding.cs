@@ -27,7 +27,7 @@ public static class Embedding
         ArgumentNullException.ThrowIfNull(device);
         Check(tokens, hidden);
         bool aligned = y.IsAligned && hidden % 8 == 0 && ((word.Address | position.Address | type.Address) & 15) == 0;
-        device.Launch(EmbeddingKernels.Forward<T>, new GridSize((hidden + 255) / 256, (tokens + 3) / 4), new EmbeddingArguments<T>
+        device.Launch(EmbeddingKernels.Forward<T>, new GridSize((tokens + 3) / 4, (hidden + 255) / 256), new EmbeddingArguments<T>
         {
             TokenIds = tokenIds,
             PositionIds = positionIds,
@@ -55,7 +55,7 @@ public static class Embedding
         if (workspace.Length < (long)order.Partials * hidden)
             throw new ArgumentException($"a workspace of {(long)order.Partials * hidden} elements is needed, there are {workspace.Length}", nameof(workspace));
         int blocks = (hidden + 255) / 256;
-        device.Launch(EmbeddingKernels.Backward<T>, new GridSize(blocks, (order.Pieces + 3) / 4), new EmbeddingGradientArguments<T>
+        device.Launch(EmbeddingKernels.Backward<T>, new GridSize((order.Pieces + 3) / 4, blocks), new EmbeddingGradientArguments<T>
         {
             Source = dy,
             Order = order.Order,
@@ -67,7 +67,7 @@ public static class Embedding
             Columns = hidden,
             Vectorized = dy.IsAligned && hidden % 8 == 0 && (table.Address & 15) == 0 ? 1 : 0,
         });
-        device.Launch(EmbeddingKernels.Backward<FP32>, new GridSize(blocks, (order.Merges + 3) / 4), new EmbeddingGradientArguments<FP32>
+        device.Launch(EmbeddingKernels.Backward<FP32>, new GridSize((order.Merges + 3) / 4, blocks), new EmbeddingGradientArguments<FP32>
         {
             Source = new(workspace.Start, hidden),
             Starts = order.MergeStarts,
@@ -123,7 +123,7 @@ internal static class EmbeddingKernels
     [CudaKernel("Embedding", KernelDirection.Forward, 128)]
     public static void Forward<T>(EmbeddingArguments<T> arguments) where T : unmanaged, IElement
     {
-        int token = Grid.IdxY * 4 + (Group.IdxX >> 5), column = (Grid.IdxX * 32 + (Group.IdxX & 31)) * 8, columns = arguments.Columns;
+        int token = Grid.IdxX * 4 + (Group.IdxX >> 5), column = (Grid.IdxY * 32 + (Group.IdxX & 31)) * 8, columns = arguments.Columns;
         if (token >= arguments.Tokens | column >= columns) return;
         long word = (long)arguments.TokenIds.Load(token) * columns + column, position = (long)arguments.PositionIds.Load(token) * columns + column,
             type = (long)arguments.TokenTypeIds.Load(token) * columns + column;
@@ -137,7 +137,7 @@ internal static class EmbeddingKernels
     [CudaKernel("Embedding", KernelDirection.Backward, 128)]
     public static void Backward<T>(EmbeddingGradientArguments<T> arguments) where T : unmanaged, IElement
     {
-        int piece = Grid.IdxY * 4 + (Group.IdxX >> 5), column = (Grid.IdxX * 32 + (Group.IdxX & 31)) * 8, columns = arguments.Columns;
+        int piece = Grid.IdxX * 4 + (Group.IdxX >> 5), column = (Grid.IdxY * 32 + (Group.IdxX & 31)) * 8, columns = arguments.Columns;
         if (piece >= arguments.Pieces | column >= columns) return;
         int begin = arguments.Starts.Load(piece), end = arguments.Starts.Load(piece + 1), target = arguments.Targets.Load(piece);
         DevicePointer<FP32> output = target >= 0 ? arguments.Table : arguments.Partial;

@@ -124,7 +124,7 @@ public static class Linear
             Columns = columns,
             Vectorized = dy.IsAligned & saved.IsAligned & dx.IsAligned ? 1 : 0,
         };
-        GridSize grid = new((columns + 255) / 256, (rows + 3) / 4);
+        GridSize grid = new((rows + 3) / 4, (columns + 255) / 256);
         switch (activation)
         {
             case LinearActivation.Gelu: device.Launch(Activations.Backward<T, GeluDerivative>, grid, arguments); break;

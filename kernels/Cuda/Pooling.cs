@@ -28,7 +28,7 @@ public static class Pooling
     {
         ArgumentNullException.ThrowIfNull(device);
         if (sequences <= 0 || hidden <= 0) throw new ArgumentException($"sizes must be positive: {sequences} sequences of {hidden}", nameof(sequences));
-        device.Launch(kernel, new GridSize((hidden + 255) / 256, sequences), new PoolingArguments<T>
+        device.Launch(kernel, new GridSize(sequences, (hidden + 255) / 256), new PoolingArguments<T>
         {
             Rows = rows,
             Pooled = pooled,
@@ -63,17 +63,17 @@ internal static class PoolingKernels
     [CudaKernel("Pooling", KernelDirection.Forward, 128)]
     public static void Cls<T>(PoolingArguments<T> arguments) where T : unmanaged, IElement
     {
-        int first = arguments.CuSeqlens.Load(Grid.IdxY);
+        int first = arguments.CuSeqlens.Load(Grid.IdxX);
         for (int c = Group.IdxX; c < 256; c += 128)
-            if (Grid.IdxX * 256 + c < arguments.Columns)
-                arguments.Pooled.Store(Grid.IdxY, Grid.IdxX * 256 + c, arguments.Rows.Load(first, Grid.IdxX * 256 + c));
+            if (Grid.IdxY * 256 + c < arguments.Columns)
+                arguments.Pooled.Store(Grid.IdxX, Grid.IdxY * 256 + c, arguments.Rows.Load(first, Grid.IdxY * 256 + c));
     }
 
     [CudaKernel("Pooling", KernelDirection.Forward, 128, SharedBytes = SharedBytes)]
     public static void Mean<T>(PoolingArguments<T> arguments) where T : unmanaged, IElement
     {
-        int shared = SharedBlock.Open(), warp = Group.IdxX >> 5, lane = Group.IdxX & 31, column = Grid.IdxX * 256 + lane * 8;
-        int first = arguments.CuSeqlens.Load(Grid.IdxY), last = arguments.CuSeqlens.Load(Grid.IdxY + 1);
+        int shared = SharedBlock.Open(), warp = Group.IdxX >> 5, lane = Group.IdxX & 31, column = Grid.IdxY * 256 + lane * 8;
+        int first = arguments.CuSeqlens.Load(Grid.IdxX), last = arguments.CuSeqlens.Load(Grid.IdxX + 1);
         Float8 sum = Float8.All(0);
         for (int row = first + warp; row < last; row += Warps)
             sum += arguments.Vectorized != 0 & column < arguments.Columns
@@ -85,7 +85,7 @@ internal static class PoolingKernels
         {
             float total = 0;
             for (int w = 0; w < Warps; w++) total += SharedBlock.Load(shared + (w * 256 + c) * 4);
-            if (Grid.IdxX * 256 + c < arguments.Columns) arguments.Pooled.Store(Grid.IdxY, Grid.IdxX * 256 + c, total * scale);
+            if (Grid.IdxY * 256 + c < arguments.Columns) arguments.Pooled.Store(Grid.IdxX, Grid.IdxY * 256 + c, total * scale);
         }
     }
 
@@ -94,21 +94,21 @@ internal static class PoolingKernels
 
     [CudaKernel("Pooling", KernelDirection.Backward, 128)]
     public static void MeanBackward<T>(PoolingArguments<T> arguments) where T : unmanaged, IElement =>
-        Spread(arguments, DeviceMath.Reciprocal(Math.Max(1, arguments.CuSeqlens.Load(Grid.IdxY + 1) - arguments.CuSeqlens.Load(Grid.IdxY))), firstOnly: 0);
+        Spread(arguments, DeviceMath.Reciprocal(Math.Max(1, arguments.CuSeqlens.Load(Grid.IdxX + 1) - arguments.CuSeqlens.Load(Grid.IdxX))), firstOnly: 0);
 
     private static void Spread<T>(PoolingArguments<T> arguments, float scale, int firstOnly) where T : unmanaged, IElement
     {
-        int column = Grid.IdxX * 256 + (Group.IdxX & 31) * 8, first = arguments.CuSeqlens.Load(Grid.IdxY), last = arguments.CuSeqlens.Load(Grid.IdxY + 1);
+        int column = Grid.IdxY * 256 + (Group.IdxX & 31) * 8, first = arguments.CuSeqlens.Load(Grid.IdxX), last = arguments.CuSeqlens.Load(Grid.IdxX + 1);
         if (column >= arguments.Columns) return;
         if (arguments.Vectorized != 0)
         {
-            Float8 gradient = arguments.Pooled.Load8(Grid.IdxY, column) * scale;
+            Float8 gradient = arguments.Pooled.Load8(Grid.IdxX, column) * scale;
             for (int row = first + (Group.IdxX >> 5); row < last; row += Warps)
                 arguments.Rows.Store8(row, column, firstOnly != 0 & row != first ? Float8.All(0) : gradient);
             return;
         }
         for (int c = column; c < Math.Min(column + 8, arguments.Columns); c++)
             for (int row = first + (Group.IdxX >> 5); row < last; row += Warps)
-                arguments.Rows.Store(row, c, firstOnly != 0 & row != first ? 0 : arguments.Pooled.Load(Grid.IdxY, c) * scale);
+                arguments.Rows.Store(row, c, firstOnly != 0 & row != first ? 0 : arguments.Pooled.Load(Grid.IdxX, c) * scale);
     }
 }

@@ -95,7 +95,7 @@ internal readonly struct Dropped : ISwitch
     public static bool IsOn => true;
 }
 
-/// <summary>With a choice of visible keys for each query.</summary>
+/// <summary>With a choice of visible keys for each query, where there is one.</summary>
 internal readonly struct Masked : ISwitch
 {
     public static bool IsOn => true;

@@ -218,31 +218,31 @@ internal static unsafe class HeadMma
             text.Append($"\tmma.sync.aligned.m16n8k16.row.col.f32.{element}.{element}.f32 {{{d}}},{{{string.Join(',', a!)}}},{{{b}}},{{{d}}};\n");
         }
 
-        // Four columns of depth at a time; 32 of them, 128 bytes of a row, are written out, and a loop goes over the rest.
+        // Eight columns of depth a turn. A loop that stays one: written out, these kernels would not fit the instruction cache.
         private static void MultiplyExact(PtxCall call, string[] sums, string rows, string address, int depth)
         {
             int rowBytes = depth * 4;
             string label = $"depth{call.UniqueSuffix}";
-            StringBuilder text = new("\t.reg .f32 a<8>, b<4>; .reg .b32 x, even, odd, t, last; .reg .pred p;\n");
-            text.Append($"\tmov.b32 x, {rows}; mov.b32 even, {address}; xor.b32 odd, {address}, 16; add.s32 odd, odd, {rowBytes};\n")
-                .Append($"\tadd.s32 last, {rows}, {rowBytes};\n{label}:\n");
-            for (int chunk = 0; chunk < 8; chunk++)
+            StringBuilder text = new("\t.reg .f32 a<8>, b<4>; .reg .b32 odd, x, y<2>, t, low, high, at; .reg .pred p;\n");
+            text.Append($"\txor.b32 odd, {address}, 16; add.s32 odd, odd, {rowBytes}; mov.b32 at, 0;\n{label}:\n\t.pragma \"nounroll\";\n")
+                .Append("\tand.b32 low, at, 96; sub.s32 high, at, low;\n")
+                .Append($"\txor.b32 x, {rows}, low; add.s32 x, x, high;\n\txor.b32 y0, {address}, low; add.s32 y0, y0, high;\n\txor.b32 y1, odd, low; add.s32 y1, y1, high;\n");
+            for (int chunk = 0; chunk < 2; chunk++)
             {
                 text.Append($"\txor.b32 t, x, {chunk << 4};\n\tld.shared.v4.f32 {{a0,a1,a2,a3}}, [t];\n\tld.shared.v4.f32 {{a4,a5,a6,a7}}, [t+{8 * rowBytes}];\n");
-                for (int odd = 0; odd < 2; odd++)
+                for (int parity = 0; parity < 2; parity++)
                 {
-                    text.Append($"\txor.b32 t, {(odd == 0 ? "even" : "odd")}, {chunk << 4};\n");
+                    text.Append($"\txor.b32 t, y{parity}, {chunk << 4};\n");
                     for (int j = 0; j < sums.Length / 4; j++)
                     {
                         text.Append($"\tld.shared.v4.f32 {{b0,b1,b2,b3}}, [t+{j * 8 * rowBytes}];\n");
                         for (int half = 0; half < 2; half++)
                             for (int k = 0; k < 4; k++)
-                                text.Append($"\tfma.rn.f32 {sums[4 * j + 2 * half + odd]}, a{4 * half + k}, b{k}, {sums[4 * j + 2 * half + odd]};\n");
+                                text.Append($"\tfma.rn.f32 {sums[4 * j + 2 * half + parity]}, a{4 * half + k}, b{k}, {sums[4 * j + 2 * half + parity]};\n");
                     }
                 }
             }
-            if (depth > 32)
-                text.Append($"\tadd.s32 x, x, 128; add.s32 even, even, 128; add.s32 odd, odd, 128;\n\tsetp.ne.s32 p, x, last;\n\t@p bra {label};\n");
+            text.Append($"\tadd.s32 at, at, 32; setp.ne.s32 p, at, {rowBytes};\n\t@p bra {label};\n");
             call.Emit(text);
         }
 

@@ -83,6 +83,36 @@ internal static unsafe class ScoreRows
         return scores;
     }
 
+    /// <summary>
+    /// 2^(score * factor - log2(e) * number of its column), in place: the numbers lie in shared memory in the order of columns;
+    /// <paramref name="address"/> is that of column 2 (lane % 4).
+    /// </summary>
+    [IntrinsicImplementation]
+    public static TScores ExponentialsByColumn<TScores>(TScores scores, float factor, int address) where TScores : unmanaged, IAccumulator
+    {
+        Span<float> s = Accumulators.Fields(ref scores);
+        for (int i = 0; i < s.Length; i++) s[i] = DeviceMath.Exp2(MathF.FusedMultiplyAdd(s[i], factor, Column(address, i) * -Log2E));
+        return scores;
+    }
+
+    /// <summary>The gradient of scores from that of their probabilities, weight * (gradient - number of its row), in place.</summary>
+    [IntrinsicImplementation]
+    public static TScores Gradient<TScores>(TScores gradient, TScores weights, RowPair number) where TScores : unmanaged, IAccumulator
+    {
+        Span<float> g = Accumulators.Fields(ref gradient), w = Accumulators.Fields(ref weights);
+        for (int i = 0; i < g.Length; i++) g[i] = (g[i] - ((i & 2) == 0 ? number.Upper : number.Lower)) * w[i];
+        return gradient;
+    }
+
+    /// <summary>The same with a number for each column, as in <see cref="ExponentialsByColumn"/>.</summary>
+    [IntrinsicImplementation]
+    public static TScores GradientByColumn<TScores>(TScores gradient, TScores weights, int address) where TScores : unmanaged, IAccumulator
+    {
+        Span<float> g = Accumulators.Fields(ref gradient), w = Accumulators.Fields(ref weights);
+        for (int i = 0; i < g.Length; i++) g[i] = (g[i] - Column(address, i)) * w[i];
+        return gradient;
+    }
+
     /// <summary>Every number times its row's factor, in place.</summary>
     [IntrinsicImplementation]
     public static TAcc Scale<TAcc>(TAcc values, RowPair factor) where TAcc : unmanaged, IAccumulator
@@ -109,6 +139,8 @@ internal static unsafe class ScoreRows
         for (int i = 0; i < s.Length; i++) s[i] = bits[i] ? s[i] * scale : 0;
         return scores;
     }
+
+    private static float Column(int address, int field) => ((float*)SharedBlock.Pointer(address + (field >> 2) * 32, 8))[field & 1];
 
     private static class Ptx
     {
@@ -144,6 +176,29 @@ internal static unsafe class ScoreRows
             Each(call, (s, i) => $"\tfma.rn.f32 {s}, {s}, {factor}, {offset[Row(i)]}; ex2.approx.ftz.f32 {s}, {s};\n");
         }
 
+        public static void ExponentialsByColumn(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string factor = call.Operand(1), address = call.Operand(2);
+            Each(call, (s, i) => (i % 4 != 0 ? "" : $"\tld.shared.v2.f32 {{c0,c1}}, [{address}+{i * 8}]; mul.f32 c0, c0, 0fBFB8AA3B; mul.f32 c1, c1, 0fBFB8AA3B;\n")
+                + $"\tfma.rn.f32 {s}, {s}, {factor}, c{i & 1}; ex2.approx.ftz.f32 {s}, {s};\n");
+        }
+
+        public static void Gradient(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string[] weights = call.Operands(1), number = call.Operands(2);
+            Each(call, (s, i) => $"\tsub.f32 {s}, {s}, {number[Row(i)]}; mul.f32 {s}, {s}, {weights[i]};\n");
+        }
+
+        public static void GradientByColumn(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string[] weights = call.Operands(1);
+            string address = call.Operand(2);
+            Each(call, (s, i) => (i % 4 != 0 ? "" : $"\tld.shared.v2.f32 {{c0,c1}}, [{address}+{i * 8}];\n") + $"\tsub.f32 {s}, {s}, c{i & 1}; mul.f32 {s}, {s}, {weights[i]};\n");
+        }
+
         public static void Scale(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
         {
             PtxCall call = new(generator, value);
@@ -170,7 +225,7 @@ internal static unsafe class ScoreRows
         private static void Each(PtxCall call, Func<string, int, string> instructions)
         {
             string[] s = call.Alias(0);
-            StringBuilder text = new("\t.reg .b32 w; .reg .pred p;\n");
+            StringBuilder text = new("\t.reg .b32 w; .reg .pred p; .reg .f32 c<2>;\n");
             for (int i = 0; i < s.Length; i++) text.Append(instructions(s[i], i));
             call.Emit(text);
         }

@@ -11,6 +11,10 @@ internal static class WarpShuffle
     [IntrinsicImplementation]
     public static uint Xor(uint value, int distance) => (uint)EmulatedWarp.Current.Exchange(value)[ILGPU.Warp.LaneIdx ^ distance];
 
+    /// <summary>Lane 0's value, which the assembler then knows to be the same in the whole warp: a branch on it does not split the warp.</summary>
+    [IntrinsicImplementation]
+    public static int First(int value) => (int)EmulatedWarp.Current.Exchange(value)[0];
+
     /// <summary>The sum over the four lanes that hold a row of scores, in all of them.</summary>
     [IntrinsicImplementation]
     public static float QuadSum(float value)
@@ -30,6 +34,13 @@ internal static class WarpShuffle
             string source = call.Operand(0);
             int distance = call.Constant(1);
             call.Emit($"\tshfl.sync.bfly.b32 {call.Result()}, {source}, {distance}, 31, 0xffffffff;");
+        }
+
+        public static void First(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string source = call.Operand(0);
+            call.Emit($"\tshfl.sync.idx.b32 {call.Result()}, {source}, 0, 31, 0xffffffff;");
         }
 
         public static void QuadSum(PTXBackend backend, PTXCodeGenerator generator, IrValue value)

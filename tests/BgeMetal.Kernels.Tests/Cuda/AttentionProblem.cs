@@ -68,7 +68,8 @@ internal sealed class AttentionProblem<T> : IDisposable where T : unmanaged, IEl
 {
     private readonly KernelDevice _device;
     private readonly AttentionSetting _setting;
-    private readonly DeviceTensor<T> _queries, _keysAndValues, _outputGradient;
+    private readonly DeviceTensor<T> _queries, _keysAndValues, _outputGradient, _dq, _dkAndDv;
+    private readonly DeviceTensor<FP32> _delta;
     private readonly DeviceMemory _integers;
     private readonly int _wordsAt, _startsAt, _seedAt, _keyOffsetsAt;
 
@@ -77,11 +78,13 @@ internal sealed class AttentionProblem<T> : IDisposable where T : unmanaged, IEl
         (_device, _setting) = (device, setting);
         int queries = setting.QueryOffsets[^1], keys = setting.KeyOffsets[^1], width = setting.Width;
         RandomData data = new(setting.HeadDim + keys);
-        _queries = new(device, data.Uniform(queries * width, 3), queries, width);
-        _keysAndValues = new(device, data.Uniform(keys * 2 * width, 2), keys, 2 * width);
-        _outputGradient = new(device, data.Uniform(queries * width), queries, width);
+        _queries = new(device, Rounded(data.Uniform(queries * width, 3)), queries, width);
+        _keysAndValues = new(device, Rounded(data.Uniform(keys * 2 * width, 2)), keys, 2 * width);
+        _outputGradient = new(device, Rounded(data.Uniform(queries * width)), queries, width);
         Output = new(device, queries, width);
         LogSumExp = new(device, setting.Heads, queries, padding: 0);
+        _delta = new(device, setting.Heads, queries, padding: 0);
+        (_dq, _dkAndDv) = (new(device, queries, width), new(device, keys, 2 * width));
         (int[] words, int[] starts) = setting.Bits();
         (_keyOffsetsAt, _startsAt) = (setting.QueryOffsets.Length, 2 * setting.QueryOffsets.Length);
         _seedAt = _startsAt + starts.Length;
@@ -105,7 +108,7 @@ internal sealed class AttentionProblem<T> : IDisposable where T : unmanaged, IEl
 
     private DeviceMatrix<T> K => _keysAndValues.Matrix;
 
-    private DeviceMatrix<T> V => new(new(_keysAndValues.Start.Address + ((long)_setting.Width << T.SizeShift)), _keysAndValues.Stride);
+    private DeviceMatrix<T> V => Right(_keysAndValues);
 
     private DropoutMask Dropout => _setting.Dropout == 0 ? default : new(_setting.Dropout, Integers(_seedAt), AttentionSetting.Stream, _setting.FirstQuery);
 
@@ -128,22 +131,47 @@ internal sealed class AttentionProblem<T> : IDisposable where T : unmanaged, IEl
             Assert.True(actual[i] == log[i] || Math.Abs(actual[i] - log[i]) <= 2e-6 * Math.Max(1, Math.Abs(log[i])), $"{T.DType}: logSumExp[{i}] is {actual[i]:g9}, expected {log[i]:g9}");
     }
 
+    /// <summary>Computes the gradients of q, k and v.</summary>
+    public void Backward() => Attention.Backward(_device, _setting.Shape, _queries.Matrix, K, V, Integers(0), Integers(_keyOffsetsAt), Dropout, Visible, Output.Matrix,
+        LogSumExp.Start, _outputGradient.Matrix, _dq.Matrix, _dkAndDv.Matrix, Right(_dkAndDv), _delta.Start);
+
+    /// <summary>All gradients, one after the other.</summary>
+    public float[] Gradients() => [.. _dq.ToArray(), .. _dkAndDv.ToArray()];
+
+    /// <summary>Fails unless the gradients are the oracle's.</summary>
+    public void AssertBackward()
+    {
+        (double[] q, double[] k, double[] v) = Values();
+        (double[] dq, double[] dk, double[] dv) = AttentionReference.Backward(_outputGradient.ToDoubles(), q, k, v, _setting.QueryOffsets, _setting.KeyOffsets, _setting.Heads,
+            _setting.HeadDim, _setting.Shape.Scale, _setting.Dropout == 0 ? null : _setting.Factor, _setting.Masked ? _setting.Sees : null);
+        Tolerance.AssertNorm(_dq.ToArray(), dq, 3 * Limit, $"{T.DType}: dq");
+        Tolerance.AssertNorm([.. Half(_dkAndDv, 0).Select(d => (float)d)], dk, 3 * Limit, $"{T.DType}: dk");
+        Tolerance.AssertNorm([.. Half(_dkAndDv, 1).Select(d => (float)d)], dv, 3 * Limit, $"{T.DType}: dv");
+        _dq.AssertPaddingUntouched();
+        _dkAndDv.AssertPaddingUntouched();
+    }
+
     public void Dispose()
     {
         _queries.Dispose();
         _keysAndValues.Dispose();
         _outputGradient.Dispose();
+        _dq.Dispose();
+        _dkAndDv.Dispose();
+        _delta.Dispose();
         Output.Dispose();
         LogSumExp.Dispose();
         _integers.Dispose();
     }
 
+    private DeviceMatrix<T> Right(DeviceTensor<T> both) => new(new(both.Start.Address + ((long)_setting.Width << T.SizeShift)), both.Stride);
+
+    // To what every element type can hold: problems of different types are then the same.
+    private static double[] Rounded(double[] values) => [.. values.Select(v => (double)BF16.FromBits(BF16.ToBits((float)v)))];
+
     private DevicePointer<int> Integers(int index) => new(_integers.Address + (4L * index));
 
-    private (double[] Q, double[] K, double[] V) Values()
-    {
-        int width = _setting.Width;
-        double[] both = _keysAndValues.ToDoubles();
-        return (_queries.ToDoubles(), [.. both.Where((_, i) => i / width % 2 == 0)], [.. both.Where((_, i) => i / width % 2 == 1)]);
-    }
+    private (double[] Q, double[] K, double[] V) Values() => (_queries.ToDoubles(), Half(_keysAndValues, 0), Half(_keysAndValues, 1));
+
+    private double[] Half(DeviceTensor<T> both, int half) => [.. both.ToDoubles().Where((_, i) => i / _setting.Width % 2 == half)];
 }

@@ -74,6 +74,7 @@ internal sealed partial class PtxProgram
 
     private void Statement(string text)
     {
+        if (text.StartsWith(".pragma", StringComparison.Ordinal)) return;
         if (text.StartsWith(".reg", StringComparison.Ordinal))
         {
             Declare(text);
