@@ -26,7 +26,8 @@ public static class BenchTable
     private static readonly string[] s_cudaPooling = ["B=128 L=128 D=768", "B=32 L=512 D=384", "B=512 L=128 D=1024"];
     private static readonly string[] s_cudaVectors = ["B=4096 D=768", "B=65536 D=384"];
     private static readonly string[] s_cudaAttention = ["B=128 L=128 H=12 Dh=64", "B=128 L=128 H=12 Dh=32", "B=32 L=512 H=12 Dh=64", "B=512 L=32 H=12 Dh=32"];
-    private static readonly string[] s_cudaContrastive = ["B=4096 G=2 D=768", "B=1024 G=8 D=384", "B=64 G=2 D=768"];
+    private static readonly string[] s_cudaContrastive = ["B=1024 G=8 D=768", "B=64 G=8 D=384", "B=8192 G=8 D=1024"];
+    private static readonly string[] s_cudaGroups = ["B=4096 G=16"];
     private static readonly string[] s_cudaVocabulary = ["T=4096 V=30522 D=768", "T=2048 V=21128 D=512", "T=1024 V=250002 D=1024"];
     private static readonly string[] s_parameters = ["P=109482240", "P=33360000"];
 
@@ -112,14 +113,26 @@ public static class BenchTable
             Cpu = AttentionCalls.Training, CpuShapes = s_cpuAttentionTraining,
             Cuda = CudaCalls.Prepare<AttentionDropoutForward>, CudaShapes = s_cudaAttention,
         },
-        new("Attention", "Attention", Backward, "10 B L L H Dh", "8 E B L H Dh") { Cpu = AttentionCalls.Backward, CpuShapes = s_cpuAttentionTraining },
-        new("Attention", "AttentionDropout", Backward, "10 B L L H Dh", "8 E B L H Dh") { Cpu = AttentionCalls.BackwardWithDropout, CpuShapes = s_cpuAttentionTraining },
+        new("Attention", "Attention", Backward, "10 B L L H Dh", "8 E B L H Dh")
+        {
+            Cpu = AttentionCalls.Backward, CpuShapes = s_cpuAttentionTraining,
+            Cuda = CudaCalls.Prepare<AttentionGradient>, CudaShapes = s_cudaAttention,
+        },
+        new("Attention", "AttentionDropout", Backward, "10 B L L H Dh", "8 E B L H Dh")
+        {
+            Cpu = AttentionCalls.BackwardWithDropout, CpuShapes = s_cpuAttentionTraining,
+            Cuda = CudaCalls.Prepare<AttentionDropoutGradient>, CudaShapes = s_cudaAttention,
+        },
         new("Attention", "MaskedAttention", Forward, "4 B L L H Dh", "4 E B L H Dh + B L L / 8")
         {
             Cpu = AttentionCalls.Masked, CpuShapes = ["B=16 L=128 H=12 Dh=32", "B=4 L=512 H=12 Dh=32"],
             Cuda = CudaCalls.Prepare<MaskedAttentionForward>, CudaShapes = ["B=32 L=512 H=12 Dh=64", "B=128 L=128 H=12 Dh=64"],
         },
-        new("Attention", "MaskedAttention", Backward, "10 B L L H Dh", "8 E B L H Dh + B L L / 8") { Cpu = AttentionCalls.MaskedBackward, CpuShapes = ["B=16 L=128 H=12 Dh=32", "B=4 L=512 H=12 Dh=32"] },
+        new("Attention", "MaskedAttention", Backward, "10 B L L H Dh", "8 E B L H Dh + B L L / 8")
+        {
+            Cpu = AttentionCalls.MaskedBackward, CpuShapes = ["B=16 L=128 H=12 Dh=32", "B=4 L=512 H=12 Dh=32"],
+            Cuda = CudaCalls.Prepare<MaskedAttentionGradient>, CudaShapes = ["B=32 L=512 H=12 Dh=64", "B=128 L=128 H=12 Dh=64"],
+        },
     ];
 
     private static IEnumerable<BenchOp> Rows() =>
@@ -153,6 +166,8 @@ public static class BenchTable
         {
             Cpu = RowCalls.NormalizeGradient, CpuShapes = ["B=256 D=384"], Cuda = CudaCalls.Prepare<NormalizeGradient>, CudaShapes = s_cudaVectors,
         },
+        new("Rows", "RowsGather", Forward, "0", "2 E T D") { Cuda = CudaCalls.Prepare<RowsGather>, CudaShapes = ["T=16384 D=768"] },
+        new("AddScaled", "AddScaled", Update, "2 T D", "3 E T D") { Cuda = CudaCalls.Prepare<MatrixSum>, CudaShapes = ["T=16384 D=768"] },
     ];
 
     // A backward pass computes the scores once more: they are never kept.
@@ -160,14 +175,15 @@ public static class BenchTable
     [
         new("InfoNce", "InfoNce", Forward, "2 B B G D", "E (B D + B G D)")
         {
-            Cpu = LossCalls.InfoNceForward, CpuShapes = ["B=256 G=8 D=384"],
-            Cuda = CudaCalls.Prepare<InfoNceForward>, CudaShapes = s_cudaContrastive,
+            Cpu = LossCalls.InfoNceForward, CpuShapes = ["B=256 G=8 D=384"], Cuda = CudaCalls.Prepare<InfoNceForward>, CudaShapes = s_cudaContrastive,
         },
         new("InfoNce", "InfoNce", Backward, "6 B B G D", "2 E (B D + B G D)")
         {
-            Cpu = LossCalls.InfoNceBackward, CpuShapes = ["B=256 G=8 D=384"],
-            Cuda = CudaCalls.Prepare<InfoNceGradient>, CudaShapes = s_cudaContrastive,
+            Cpu = LossCalls.InfoNceBackward, CpuShapes = ["B=256 G=8 D=384"], Cuda = CudaCalls.Prepare<InfoNceGradient>, CudaShapes = s_cudaContrastive,
         },
+        new("InfoNce", "InfoNceOwnGroup", Forward, "2 B G D", "E (B D + B G D)") { Cuda = CudaCalls.Prepare<OwnGroupForward>, CudaShapes = s_cudaContrastive },
+        new("InfoNce", "InfoNceOwnGroup", Backward, "6 B G D", "2 E (B D + B G D)") { Cuda = CudaCalls.Prepare<OwnGroupGradient>, CudaShapes = s_cudaContrastive },
+        new("Scores", "Scores", Forward, "2 B B G D", "E (B D + B G D) + 4 B B G") { Cuda = CudaCalls.Prepare<ScoresForward>, CudaShapes = ["B=512 G=8 D=768"] },
         new("LinearCrossEntropy", "LinearCrossEntropy", Forward, "2 T V D", "E (T D + V D)")
         {
             Cpu = LossCalls.VocabularyForward, CpuShapes = ["T=300 V=21128 D=512"],
@@ -180,26 +196,12 @@ public static class BenchTable
         },
         new("BagOfWords", "BagOfWords", Forward, "2 B (L - 1) V D", "E (B L D + V D)") { Cpu = LossCalls.WordsForward, CpuShapes = ["B=8 L=128 V=21128 D=512 W=60"] },
         new("BagOfWords", "BagOfWords", Backward, "4 B V D", "(4 B + 8) V D") { Cpu = LossCalls.WordsBackward, CpuShapes = ["B=8 L=128 V=21128 D=512 W=60"] },
-        new("SoftmaxCrossEntropy", "SoftmaxCrossEntropy", Forward, "4 B G", "4 B G")
-        {
-            Cpu = LossCalls.GroupsForward, CpuShapes = ["B=4096 G=16"],
-            Cuda = CudaCalls.Prepare<GroupLoss>, CudaShapes = ["B=4096 G=16"],
-        },
-        new("SoftmaxCrossEntropy", "SoftmaxCrossEntropy", Backward, "5 B G", "8 B G")
-        {
-            Cpu = LossCalls.GroupsBackward, CpuShapes = ["B=4096 G=16"],
-            Cuda = CudaCalls.Prepare<GroupGradient>, CudaShapes = ["B=4096 G=16"],
-        },
-        new("KlDivergence", "KlDivergence", Forward, "9 B G", "8 B G")
-        {
-            Cpu = LossCalls.DistillationForward, CpuShapes = ["B=4096 G=16"],
-            Cuda = CudaCalls.Prepare<DistillationForward>, CudaShapes = ["B=4096 G=16"],
-        },
-        new("KlDivergence", "KlDivergence", Backward, "10 B G", "12 B G")
-        {
-            Cpu = LossCalls.DistillationBackward, CpuShapes = ["B=4096 G=16"],
-            Cuda = CudaCalls.Prepare<DistillationGradient>, CudaShapes = ["B=4096 G=16"],
-        },
+        new("SoftmaxCrossEntropy", "SoftmaxCrossEntropy", Forward, "4 B G", "4 B G") { Cpu = LossCalls.GroupsForward, CpuShapes = ["B=4096 G=16"], Cuda = CudaCalls.Prepare<GroupsForward>, CudaShapes = s_cudaGroups },
+        new("SoftmaxCrossEntropy", "SoftmaxCrossEntropy", Backward, "5 B G", "8 B G") { Cpu = LossCalls.GroupsBackward, CpuShapes = ["B=4096 G=16"], Cuda = CudaCalls.Prepare<GroupsGradient>, CudaShapes = s_cudaGroups },
+        new("KlDivergence", "KlDivergence", Forward, "9 B G", "8 B G") { Cpu = LossCalls.DistillationForward, CpuShapes = ["B=4096 G=16"], Cuda = CudaCalls.Prepare<DistillationForward>, CudaShapes = s_cudaGroups },
+        new("KlDivergence", "KlDivergence", Backward, "10 B G", "12 B G") { Cpu = LossCalls.DistillationBackward, CpuShapes = ["B=4096 G=16"], Cuda = CudaCalls.Prepare<DistillationGradient>, CudaShapes = s_cudaGroups },
+        new("Regroup", "Regroup", Forward, "0", "2 E B G") { Cuda = CudaCalls.Prepare<RegroupForward>, CudaShapes = s_cudaGroups },
+        new("Regroup", "Regroup", Backward, "0", "2 E B G") { Cuda = CudaCalls.Prepare<RegroupGradient>, CudaShapes = s_cudaGroups },
     ];
 
     private static IEnumerable<BenchOp> Updates() =>

@@ -37,6 +37,36 @@ internal readonly struct MaskedAttentionForward : ICudaCall
     }
 }
 
+/// <summary>The gradients of queries, keys and values.</summary>
+internal readonly struct AttentionGradient : ICudaCall
+{
+    public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => Prepare<T>(o, s, default, masked: false);
+
+    /// <summary>The same with dropout, or with a random half of the keys hidden.</summary>
+    public static Action Prepare<T>(CudaOperands o, BenchShape s, DropoutMask dropout, bool masked) where T : unmanaged, IElement
+    {
+        AttentionOperands<T> a = new(o, s), gradients = new(o, s);
+        DeviceMatrix<T> output = o.Matrix<T>(a.Shape.Queries, a.Width), dy = o.Matrix<T>(a.Shape.Queries, a.Width);
+        long rows = (long)a.Shape.Heads * a.Shape.Queries;
+        DevicePointer<FP32> log = o.Values<FP32>(rows), delta = o.Values<FP32>(rows);
+        VisibleKeys visible = masked ? a.RandomHalf(o) : default;
+        Attention.Forward(o.Device, a.Shape, a.Q, a.K, a.V, a.Offsets, a.Offsets, dropout, visible, output, log);
+        return () => Attention.Backward(o.Device, a.Shape, a.Q, a.K, a.V, a.Offsets, a.Offsets, dropout, visible, output, log, dy, gradients.Q, gradients.K, gradients.V, delta);
+    }
+}
+
+/// <summary>With dropout.</summary>
+internal readonly struct AttentionDropoutGradient : ICudaCall
+{
+    public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => AttentionGradient.Prepare<T>(o, s, DropoutForward.Mask(o), masked: false);
+}
+
+/// <summary>With dropout and a random half of the keys hidden.</summary>
+internal readonly struct MaskedAttentionGradient : ICudaCall
+{
+    public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => AttentionGradient.Prepare<T>(o, s, DropoutForward.Mask(o), masked: true);
+}
+
 /// <summary>What all of them read.</summary>
 internal readonly struct AttentionOperands<T> where T : unmanaged, IElement
 {

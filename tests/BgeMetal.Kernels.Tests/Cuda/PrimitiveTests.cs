@@ -49,7 +49,8 @@ public sealed class PrimitiveTests
     {
         Assert.Equal(KernelRegistry.All.Count, KernelRegistry.All.Select(k => k.Name).Distinct().Count());
         Assert.All(KernelRegistry.All, k => Assert.Equal(0, k.Threads % 32));
-        Assert.All(new[] { "Linear", "LayerNorm", "Embedding", "Pooling", "NormalizeRows", "AdamW", "GlobalNorm", "Cast" },
+        Assert.All(new[] { "Linear", "LayerNorm", "Embedding", "Pooling", "NormalizeRows", "AdamW", "GlobalNorm", "Cast",
+            "InfoNce", "SoftmaxCrossEntropy", "KlDivergence", "Scores", "AddScaled", "Rows", "Regroup" },
             stem => Assert.Contains(KernelRegistry.All, k => k.Stem == stem));
     }
 }
