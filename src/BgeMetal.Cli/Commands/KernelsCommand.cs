@@ -6,7 +6,6 @@ using BgeMetal.Cli.Parsing;
 using BgeMetal.Kernels.Bench;
 using BgeMetal.Kernels.Reports;
 using BgeMetal.Kernels.Runtime;
-using Spectre.Console;
 
 namespace BgeMetal.Cli.Commands;
 
@@ -16,20 +15,7 @@ internal static class KernelsCommand
     private const int NamesOffered = 3, InstructionsShown = 12;
 
     public static Command Create(Terminal terminal) =>
-        new("kernels", "List, show and time the kernels") { List(terminal), Show(terminal), Ptx(terminal), KernelBenchCommand.Create(terminal) };
-
-    private static Command List(Terminal terminal)
-    {
-        CliOption<string> format = Opt.Choice("--format", "A table to read, or JSON", "table", ["table", "json"]);
-        Command command = new("list", "List the CUDA kernels") { format };
-        command.SetAction(parsed =>
-        {
-            if (parsed.GetValue(format) == "json") WriteJson(terminal, json => WriteList(json));
-            else WriteTable(terminal);
-            return ExitCode.Done;
-        });
-        return command;
-    }
+        new("kernels", "List, show and time the kernels") { KernelListCommand.Create(terminal), Show(terminal), Ptx(terminal), KernelBenchCommand.Create(terminal) };
 
     private static Command Ptx(Terminal terminal)
     {
@@ -72,7 +58,8 @@ internal static class KernelsCommand
 
     private static Argument<string> Name() => new("NAME") { Description = "A kernel's name, as 'kernels list' prints it" };
 
-    private static CliOption<string> Architecture() => Opt.Choice("--arch", "The GPU's architecture", "sm_90", [.. MultiprocessorLimits.Architectures]);
+    /// <summary>The option that says which GPU.</summary>
+    public static CliOption<string> Architecture() => Opt.Choice("--arch", "The GPU's architecture", "sm_90", [.. MultiprocessorLimits.Architectures]);
 
     private static KernelDescriptor Find(string name)
     {
@@ -114,16 +101,6 @@ internal static class KernelsCommand
         ];
     }
 
-    private static void WriteTable(Terminal terminal)
-    {
-        Table table = new() { Border = TableBorder.Simple };
-        foreach (string column in (string[])["name", "stem", "direction", "dtype", "tensor cores", "threads", "shared bytes"]) table.AddColumn(column);
-        foreach (KernelDescriptor k in KernelRegistry.All)
-            table.AddRow(k.Name, k.Stem, Lower(k.Direction), BenchCase.NameOf(k.DType), k.TensorCores ? "yes" : "", Text(k.Threads), Text(k.SharedBytes));
-        terminal.Canvas(results: true).Write(table);
-        terminal.Say($"{KernelRegistry.All.Count} kernels, {KernelRegistry.All.Count(k => k.TensorCores)} on tensor cores");
-    }
-
     private static void WriteText(Terminal terminal, List<(string Name, object? Value)> facts, KernelReport report)
     {
         int width = facts.Max(fact => fact.Name.Length);
@@ -133,24 +110,6 @@ internal static class KernelsCommand
         if (report.Assembled is { InstructionMix.Count: > 0 } assembled)
             Line("instruction mix", string.Join(", ", assembled.InstructionMix.Take(InstructionsShown).Select(pair => $"{pair.Value} {pair.Key}")));
         foreach (BenchOp op in BenchTable.Of(report.Kernel.Stem, report.Kernel.Direction)) Line($"formula of {op.Name}", $"{op.Flops} FLOP, {op.Bytes} bytes");
-    }
-
-    private static void WriteList(Utf8JsonWriter json)
-    {
-        json.WriteStartArray();
-        foreach (KernelDescriptor kernel in KernelRegistry.All)
-        {
-            json.WriteStartObject();
-            json.WriteString("name"u8, kernel.Name);
-            json.WriteString("stem"u8, kernel.Stem);
-            json.WriteString("direction"u8, Lower(kernel.Direction));
-            json.WriteString("dtype"u8, BenchCase.NameOf(kernel.DType));
-            json.WriteBoolean("tensor_cores"u8, kernel.TensorCores);
-            json.WriteNumber("threads"u8, kernel.Threads);
-            json.WriteNumber("shared_bytes"u8, kernel.SharedBytes);
-            json.WriteEndObject();
-        }
-        json.WriteEndArray();
     }
 
     private static void WriteFacts(Utf8JsonWriter json, List<(string Name, object? Value)> facts, KernelReport report)
@@ -177,14 +136,16 @@ internal static class KernelsCommand
         json.WriteEndObject();
     }
 
-    private static void WriteJson(Terminal terminal, Action<Utf8JsonWriter> content)
+    /// <summary>Writes one JSON value to the results.</summary>
+    public static void WriteJson(Terminal terminal, Action<Utf8JsonWriter> content)
     {
         terminal.FlushResults();
         using (Utf8JsonWriter json = new(terminal.Results, new JsonWriterOptions { Indented = true, NewLine = "\n" })) content(json);
         terminal.Results.Write("\n"u8);
     }
 
-    private static string Lower(KernelDirection direction) => direction.ToString().ToLowerInvariant();
+    /// <summary>A direction as lists show it.</summary>
+    public static string Lower(KernelDirection direction) => direction.ToString().ToLowerInvariant();
 
     private static string Text(object? value) => value switch
     {

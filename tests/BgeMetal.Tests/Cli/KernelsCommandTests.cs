@@ -23,6 +23,21 @@ public sealed class KernelsCommandTests : CommandFolder
         Assert.All(KernelRegistry.All, k => Assert.Contains($" {k.Name} ", table, StringComparison.Ordinal));
     }
 
+    [Fact]
+    public void List_with_costs_holds_the_assemblers_account_of_the_kernels_that_are_asked_for()
+    {
+        if (CudaToolkit.Find("ptxas") is null)
+        {
+            CliRun.Fails(1, ["--costs", "no ptxas"], "kernels", "list", "--costs");
+            Assert.Skip("no ptxas on this machine");
+        }
+        JsonElement[] kernels = [.. JsonDocument.Parse(CliRun.Succeeds("kernels", "list", "cast.", "--costs", "--format", "json", "--arch", "sm_80").Output).RootElement.EnumerateArray()];
+        Assert.Equal(KernelRegistry.All.Where(k => k.Name.StartsWith("Cast.", StringComparison.Ordinal)).Select(k => k.Name), kernels.Select(k => k.GetProperty("name").GetString()));
+        Assert.All(kernels, k => Assert.Equal((0, 0), (k.GetProperty("spill_bytes").GetInt32(), k.GetProperty("stack_bytes").GetInt32())));
+        Assert.All(kernels, k => Assert.InRange(k.GetProperty("registers").GetInt32(), 8, 64));
+        Assert.Contains("registers", CliRun.Succeeds("kernels", "list", "Cast.", "--costs").Output, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("sm_80")]
     [InlineData("sm_90")]
