@@ -1,6 +1,7 @@
 using System.CommandLine;
 using BgeMetal.Cli.Output;
 using BgeMetal.Cli.Parsing;
+using BgeMetal.Retrieval;
 using BgeMetal.Training;
 
 namespace BgeMetal.Cli;
@@ -43,7 +44,14 @@ internal sealed class TrainerOptionSet
         _compute.AddTo(command);
     }
 
-    public TrainingOptions Read(ParseResult parsed, Terminal terminal) => new()
+    public TrainingOptions Read(ParseResult parsed, Terminal terminal)
+    {
+        ComputeOptions compute = _compute.Read(parsed, terminal);
+        if (compute.Gpu is { } gpu) terminal.Say($"training on {gpu}");
+        return Read(parsed) with { Compute = compute };
+    }
+
+    private TrainingOptions Read(ParseResult parsed) => new()
     {
         OutputDirectory = parsed.GetRequiredValue(_output),
         OverwriteOutputDirectory = parsed.GetValue(_overwrite),
@@ -73,6 +81,5 @@ internal sealed class TrainerOptionSet
         SaveTotalLimit = parsed.GetValue(_limit),
         ResumeFrom = parsed.GetValue(_resume),
         Seed = parsed.GetValue(_seed),
-        Compute = _compute.Read(parsed, terminal),
     };
 }

@@ -4,6 +4,7 @@ using System.Text.Json;
 using BgeMetal.Checkpoints;
 using BgeMetal.Cli.Output;
 using BgeMetal.Cli.Parsing;
+using BgeMetal.Retrieval;
 using BgeMetal.Text;
 
 namespace BgeMetal.Cli.Commands;
@@ -20,12 +21,13 @@ internal static class InfoCommand
         CliOption<string?> cache = ModelOption.CacheDirectory();
         CliOption<int?> batchTokens = Opt.MaybeInt("--batch-tokens", $"Tokens at a time, for the memory needed; by default {EmbeddingTokens} a thread for embedding and {TrainingTokens} a step for training", 1, 1 << 24);
         CliOption<int> threads = Opt.Int("--threads", "Threads, for the memory needed; 0 for one a core", 0, 0, 1024);
+        CliOption<string> dtype = Opt.Choice("--dtype", "Precision, for the memory needed: a GPU has all three", "fp32", ["fp32", "bf16", "fp16"]);
         CliOption<string> format = Opt.Choice("--format", "Lines to read, or JSON", "text", ["text", "json"]);
-        Command command = new("info", "Show a model's configuration, parameters, files, tokenizer, pooling and need for memory") { model, revision, cache, batchTokens, threads, format };
+        Command command = new("info", "Show a model's configuration, parameters, files, tokenizer, pooling and need for memory") { model, revision, cache, batchTokens, threads, dtype, format };
         command.SetAction(parsed =>
         {
             ModelInfo info = ModelInfo.Load(ModelOption.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(revision)!, parsed.GetValue(cache), terminal));
-            List<(string Name, object? Value)> facts = Facts(info, parsed.GetValue(batchTokens), parsed.GetValue(threads) is var n and > 0 ? n : Environment.ProcessorCount);
+            List<(string Name, object? Value)> facts = Facts(info, parsed.GetValue(batchTokens), parsed.GetValue(threads) is var n and > 0 ? n : Environment.ProcessorCount, parsed.GetValue(dtype)!);
             if (parsed.GetValue(format) == "json") WriteJson(terminal, facts, info);
             else WriteText(terminal, facts, info);
             return ExitCode.Done;
@@ -33,8 +35,9 @@ internal static class InfoCommand
         return command;
     }
 
-    private static List<(string, object?)> Facts(ModelInfo info, int? batchTokens, int threads)
+    private static List<(string, object?)> Facts(ModelInfo info, int? batchTokens, int threads, string dtype)
     {
+        int elementBytes = dtype == "fp32" ? 4 : 2;
         ModelConfig config = info.Config;
         (string tokenizer, int? vocabulary) = Tokenizer(info.Directory);
         int embedding = batchTokens ?? EmbeddingTokens, training = batchTokens ?? TrainingTokens;
@@ -62,9 +65,11 @@ internal static class InfoCommand
             ("tokenizer_vocabulary", vocabulary is { } size ? (long)size : null),
             ("embedding_batch_tokens", (long)embedding),
             ("embedding_threads", (long)threads),
-            ("embedding_bytes", info.EmbeddingBytes(embedding, threads)),
+            ("embedding_bytes", info.EmbeddingBytes(embedding, threads, elementBytes)),
             ("training_batch_tokens", (long)training),
-            ("training_bytes", info.TrainingBytes(training)),
+            ("training_bytes", info.TrainingBytes(training, elementBytes)),
+            ("dtype", dtype),
+            ("gpus", string.Join(", ", ComputeOptions.Gpus)),
         ];
     }
 

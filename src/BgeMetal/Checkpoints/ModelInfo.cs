@@ -86,24 +86,26 @@ public sealed class ModelInfo
     }
 
     /// <summary>
-    /// Bytes that embedding takes in fp32, about 4 P + 4 threads T (9 D + I): the weights once, and for each thread one chunk's activations in a layer
+    /// Bytes that embedding takes, about P + threads T (9 D + I) elements: the weights once, and for each thread one chunk's activations in a layer
     /// (input, query, key, value, context, its projection, their normalised sum, the feed-forward block's inner and outer values, the output).
     /// </summary>
     /// <param name="batchTokens">T, the tokens that a thread takes through the model at a time.</param>
     /// <param name="threads">How many threads compute.</param>
-    public long EmbeddingBytes(int batchTokens, int threads) =>
-        FloatBytes * (EncoderParameters + ((long)threads * Math.Max(batchTokens, MaxSequenceLength) * ((9L * Config.HiddenSize) + Config.IntermediateSize)));
+    /// <param name="elementBytes">Of a weight and an activation: 4 in fp32, 2 in bf16 and fp16.</param>
+    public long EmbeddingBytes(int batchTokens, int threads, int elementBytes = FloatBytes) =>
+        elementBytes * (EncoderParameters + ((long)threads * Math.Max(batchTokens, MaxSequenceLength) * ((9L * Config.HiddenSize) + Config.IntermediateSize)));
 
     /// <summary>
-    /// Bytes that a training step takes in fp32, about 16 P + 4 T (L (8 D + 2 I + H) + 2 D): weights, gradients and AdamW's two moments, and what each
+    /// Bytes that a training step takes, about 16 P and T (L (8 D + 2 I + H) + 2 D) elements: weights, gradients and AdamW's two moments in fp32 (below fp32 the rounded weights too), and what each
     /// layer keeps for the backward pass (query, key, value, context, both sums before LayerNorm and both after, the feed-forward block's inner values
     /// before and after GELU, one log-sum-exp for each of H heads).
     /// </summary>
     /// <param name="batchTokens">T, the tokens of queries and passages in one step.</param>
-    public long TrainingBytes(int batchTokens)
+    /// <param name="elementBytes">Of an activation: 4 in fp32, 2 in bf16 and fp16.</param>
+    public long TrainingBytes(int batchTokens, int elementBytes = FloatBytes)
     {
         long kept = (Config.NumHiddenLayers * ((8L * Config.HiddenSize) + (2L * Config.IntermediateSize) + Config.NumAttentionHeads)) + (2L * Config.HiddenSize);
-        return FloatBytes * ((4 * EncoderParameters) + (batchTokens * kept));
+        return (((4 * FloatBytes) + (elementBytes < FloatBytes ? elementBytes : 0)) * EncoderParameters) + (elementBytes * batchTokens * kept);
     }
 
     // A snapshot's file is a link; its size is that of what it stands for.

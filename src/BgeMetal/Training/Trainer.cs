@@ -97,7 +97,7 @@ internal sealed class Trainer<TBatch>(
             Evaluation?.After(done, plan.EpochAt(done), isLast: done == plan.TotalSteps, cancellation);
             progress?.Invoke(new TrainingProgress(done, plan.TotalSteps, loss, tokens) { LossScale = _optimizer.Scaler.Scale, IsSkipped = _isSkipped });
         }
-        return new TrainingSummary(plan.TotalSteps, state.LastLoss, _tokens, Stopwatch.GetElapsedTime(begun).TotalSeconds, HeldBytes) 
+        return new TrainingSummary(plan.TotalSteps, state.LastLoss, _tokens, Stopwatch.GetElapsedTime(begun).TotalSeconds, HeldBytes)
         {
             Device = ComputeDevice.Of(model.Device),
             KernelTimes = model.Device.KernelTimes(),
