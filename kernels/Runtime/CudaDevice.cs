@@ -116,8 +116,9 @@ public sealed unsafe class CudaDevice : KernelDevice
     }
 
     /// <summary>Compiles (or reads from disk) and loads kernels side by side, so that no launch waits for one later.</summary>
-    public void Prepare(IEnumerable<KernelDescriptor> kernels) => Parallel.ForEach(kernels,
-        new ParallelOptions { MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, 8) }, kernel => _modules.Function(kernel));
+    /// <exception cref="OperationCanceledException">It was cancelled; what was loaded stays.</exception>
+    public void Prepare(IEnumerable<KernelDescriptor> kernels, CancellationToken cancellationToken = default) => Parallel.ForEach(kernels,
+        new ParallelOptions { MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, 8), CancellationToken = cancellationToken }, kernel => _modules.Function(kernel));
 
     /// <inheritdoc/>
     public override DeviceMemory Allocate(long sizeBytes)

@@ -28,6 +28,7 @@ internal sealed class EncoderModel : IDisposable
         MaxPositions = Positions.MaxLength(Config.MaxPositionEmbeddings);
         FileMaxLength = checkpoint.MaxSequenceLength;
         Device = device;
+        device.PrepareForward();
         Parameters = ParameterStore.ForInference(device.Kind == DeviceKind.Cpu ? Device.SingleThread : device, BertEncoder.Specs(Shape), BertEncoder.LinearSpecs(Shape).Concat(head));
         try
         {

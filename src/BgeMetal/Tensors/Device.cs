@@ -30,6 +30,8 @@ internal sealed unsafe class Device : IDisposable
     private readonly KernelDevice? _kernels;
     private readonly PinnedTransfers? _transfers;
     private readonly DeviceMemory? _workspace;
+    private readonly CancellationTokenSource _closing = new();
+    private Task _preparing = Task.CompletedTask;
     private KernelProfile? _profile;
 
     private Device(DeviceKind kind, WorkerTeam team)
@@ -109,6 +111,19 @@ internal sealed unsafe class Device : IDisposable
         }
     }
 
+    /// <summary>
+    /// Compiles (or reads from disk) and loads the kernels of a forward pass in the background, side by side, so that they need not be waited for one after
+    /// another where they are launched. A kernel that cannot be loaded fails there.
+    /// </summary>
+    public void PrepareForward()
+    {
+        if (_kernels is not CudaDevice gpu) return;
+        string[] stems = ["Embedding", "Linear", "LayerNorm", "Attention", "Pooling", "NormalizeRows"];
+        KernelDescriptor[] kernels = [.. KernelRegistry.All.Where(kernel => kernel.DType == DType && kernel.Direction == KernelDirection.Forward && stems.Contains(kernel.Stem)
+            && !kernel.Name.Contains(".Dropped", StringComparison.Ordinal))];
+        _preparing = Task.Run(() => gpu.Prepare(kernels, _closing.Token));
+    }
+
     /// <summary>Whether a GPU, its driver or its memory failed.</summary>
     public static bool IsFailure(Exception e) => e is DeviceException;
 
@@ -186,6 +201,9 @@ internal sealed unsafe class Device : IDisposable
     public void Dispose()
     {
         Team.Dispose();
+        _closing.Cancel();
+        // Its failure, if any, belongs to whoever launches the kernel; here it must only have stopped.
+        ((IAsyncResult)_preparing).AsyncWaitHandle.WaitOne();
         _transfers?.Dispose();
         _workspace?.Dispose();
         _kernels?.Dispose();

@@ -67,7 +67,7 @@ public sealed class CudaEncoderTests(TinyModel model) : IClassFixture<TinyModel>
         return reranker.ScoreTokens(Inputs).Scores;
     }
 
-    private static double Cosine(ReadOnlySpan<float> a, ReadOnlySpan<float> b)
+    internal static double Cosine(ReadOnlySpan<float> a, ReadOnlySpan<float> b)
     {
         double dot = 0, aa = 0, bb = 0;
         for (int i = 0; i < a.Length; i++)
