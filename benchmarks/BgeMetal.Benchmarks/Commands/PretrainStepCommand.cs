@@ -97,8 +97,10 @@ internal static class PretrainStepCommand
         {
             TimeSpan before = Environment.CpuUsage.TotalTime;
             long start = Stopwatch.GetTimestamp();
+            model.Parameters.ZeroGradients();
             double value = objective.Backpropagate(batch, 1, (ulong)settings.Seed);
-            optimizer.Step(1e-5, optimizer.GradientNorm());
+            optimizer.Step(1e-5);
+            optimizer.Finish();
             if (step == 0) loss = value;
             if (step == 0 && settings.Steps > 1) continue;
             times.Add(Stopwatch.GetElapsedTime(start).TotalMilliseconds);

@@ -17,6 +17,7 @@ internal sealed class Tape : IDisposable
     private readonly GradientSlots _slots;
     private ulong _seed;
     private ulong _draws;
+    private ulong _lastCopied;
     private Tensor _seeds;
 
     private Tape(Arena arena, TrainableParameters? parameters, ulong seed)
@@ -77,26 +78,26 @@ internal sealed class Tape : IDisposable
     public Tensor GradToAddTo(Tensor x) => _slots.GetToAddTo(x);
 
     /// <summary>Draws dropout masks from <paramref name="seed"/> from here on, as a tape of this seed does from its start.</summary>
-    public void DrawFrom(ulong seed) => (_seed, _draws) = (seed, 0);
+    public void DrawFrom(ulong seed) => (_seed, _draws, _lastCopied) = (seed, 0, 0);
 
     /// <summary>A seed for the next dropout mask.</summary>
-    public ulong NextSeed() => SplitMix64.Mix(_seed + ++_draws * SplitMix64.Increment);
+    public ulong NextSeed() => SeedOf(++_draws);
 
     /// <summary>The same seed in the device's memory, two int32, low half first. Seeds are copied there so many at a time.</summary>
     public Tensor NextSeedOnDevice()
     {
-        int place = (int)(_draws % SeedsAtATime);
-        if (place == 0)
+        if (_draws >= _lastCopied)
         {
             Span<int> halves = stackalloc int[2 * SeedsAtATime];
             for (int i = 0; i < SeedsAtATime; i++)
             {
-                ulong seed = SplitMix64.Mix(_seed + (_draws + (ulong)i + 1) * SplitMix64.Increment);
+                ulong seed = SeedOf(_draws + (ulong)i + 1);
                 (halves[2 * i], halves[(2 * i) + 1]) = ((int)(uint)seed, (int)(uint)(seed >> 32));
             }
             _seeds = Arena.Integers(halves);
+            _lastCopied = _draws + SeedsAtATime;
         }
-        _draws++;
+        int place = SeedsAtATime - (int)(_lastCopied - _draws++);
         return _seeds.ColumnRange(2 * place, 2);
     }
 
@@ -108,10 +109,15 @@ internal sealed class Tape : IDisposable
         RunBackward();
     }
 
-    /// <summary>Like <see cref="Backward(Tensor, float)"/>, starting from a known gradient of <paramref name="output"/>.</summary>
+    /// <summary>
+    /// Like <see cref="Backward(Tensor, float)"/>, starting from a known gradient of <paramref name="output"/>: of a loss, for instance, a number that the device looks up
+    /// when it gets there.
+    /// </summary>
     public void Backward(Tensor output, Tensor gradient)
     {
-        Grad(output).Buffer.CopyRows(gradient);
+        Tensor slot = Grad(output).Buffer;
+        if (output is { Rows: 1, Columns: 1 }) Device.Copy(gradient.Address, slot.Address, output.DType.SizeBytes);
+        else slot.CopyRows(gradient);
         RunBackward();
     }
 
@@ -130,6 +136,8 @@ internal sealed class Tape : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => Arena.Rewind(_start);
+
+    private ulong SeedOf(ulong draw) => SplitMix64.Mix(_seed + (draw * SplitMix64.Increment));
 
     private void RunBackward()
     {

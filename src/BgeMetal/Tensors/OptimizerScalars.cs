@@ -6,7 +6,7 @@ namespace BgeMetal.Tensors;
 /// </summary>
 internal sealed class OptimizerScalars : IDisposable
 {
-    private const int ScheduleAt = 0, NormAt = 16, LossScaleAt = 32, SpansAt = 64;
+    private const int ScheduleAt = 0, LossScaleAt = 12, NormAt = 16, SpansAt = 64;
     private readonly Device _device;
     private readonly DeviceBlock _memory;
 
@@ -18,7 +18,6 @@ internal sealed class OptimizerScalars : IDisposable
         _memory = device.Allocate(SpansAt + (2L * sizeof(int) * spans.Count));
         device.Write<int>([.. spans.Select(span => checked((int)(span.Start + span.Count)))], SpanEnds);
         device.Write<int>([.. spans.Select(span => span is { Decayed: true, Frozen: false } ? 1 : 0)], SpanDecays);
-        WriteLossScale(1);
     }
 
     /// <summary>Runs of parameters.</summary>
@@ -39,12 +38,9 @@ internal sealed class OptimizerScalars : IDisposable
     /// <summary>int32 [spans].</summary>
     public nint SpanDecays => SpanEnds + (sizeof(int) * Spans);
 
-    /// <summary>Enqueues a new schedule.</summary>
-    public void WriteSchedule(float learningRate, float firstCorrection, float secondCorrection) =>
-        _device.Write<float>([learningRate, firstCorrection, secondCorrection], Schedule);
-
-    /// <summary>Enqueues a new loss scale.</summary>
-    public void WriteLossScale(float scale) => _device.Write<float>([scale], LossScale);
+    /// <summary>Enqueues what the next update reads.</summary>
+    public void Write(float learningRate, float firstCorrection, float secondCorrection, float lossScale) =>
+        _device.Write<float>([learningRate, firstCorrection, secondCorrection, lossScale], Schedule);
 
     /// <summary>Waits for the norm; not finite where a gradient is not.</summary>
     public double ReadNorm()

@@ -40,7 +40,8 @@ public sealed record TrainingSummary(long Steps, double FinalLoss, long Tokens, 
 
 /// <summary>
 /// The loop: batches in order, gradients accumulated and averaged, clipped, one AdamW update a step; log, checkpoints, resume. Every random choice is
-/// a function of seed and step, so a resumed run continues bit for bit and the number of threads never shows.
+/// a function of seed and step, so a resumed run continues bit for bit and the number of threads never shows. On CUDA a step is enqueued whole, and the host
+/// waits once, at its end, for losses and norm.
 /// </summary>
 internal sealed class Trainer<TBatch>(
     TrainableModel model, SavedForm form, TrainingOptions options, StepPlan plan, ITrainingObjective<TBatch> objective, Func<long, TBatch> build, string fingerprint)
@@ -76,13 +77,14 @@ internal sealed class Trainer<TBatch>(
         TrainingState state = resumeFolder is null ? default : TrainingState.Restore(resumeFolder, model, _optimizer, fingerprint);
         long start = state.Step;
         _tokens = state.Tokens;
+        using StepScalars scalars = new(model.Device, plan.BatchesPerStep);
         using TrainLog log = new(options.OutputDirectory, start);
         using BatchPrefetcher<TBatch> batches = new(build, plan.FirstBatch(start), plan.TotalBatches);
         long begun = Stopwatch.GetTimestamp(), lastLog = begun, lastTokens = _tokens;
         Evaluation?.Begin(start, plan.EpochAt(start), cancellation);
         for (long step = start; step < plan.TotalSteps; step++)
         {
-            (double loss, double norm, long tokens) = StepOrSave(state, start, batches, cancellation);
+            (double loss, double norm, long tokens) = StepOrSave(state, start, batches, scalars, cancellation);
             long done = step + 1;
             _tokens += tokens;
             state = new TrainingState(done, _tokens, state.LossSum + loss, state.LossCount + 1, loss);
@@ -109,11 +111,11 @@ internal sealed class Trainer<TBatch>(
     private void Save(TrainingState state) => state.Save(options.OutputDirectory, model, form, _optimizer, fingerprint, options.SaveTotalLimit);
 
     /// <summary>One step; when the run is interrupted, the state before it is saved first, so that nothing is lost.</summary>
-    private (double Loss, double Norm, long Tokens) StepOrSave(TrainingState state, long start, BatchPrefetcher<TBatch> batches, CancellationToken cancellation)
+    private (double Loss, double Norm, long Tokens) StepOrSave(TrainingState state, long start, BatchPrefetcher<TBatch> batches, StepScalars scalars, CancellationToken cancellation)
     {
         try
         {
-            return Step(state.Step, batches, cancellation);
+            return Step(state.Step, batches, scalars, cancellation);
         }
         catch (OperationCanceledException)
         {
@@ -122,36 +124,38 @@ internal sealed class Trainer<TBatch>(
         }
     }
 
-    private (double Loss, double Norm, long Tokens) Step(long step, BatchPrefetcher<TBatch> batches, CancellationToken cancellation)
+    private (double Loss, double Norm, long Tokens) Step(long step, BatchPrefetcher<TBatch> batches, StepScalars scalars, CancellationToken cancellation)
     {
-        double sum = 0;
-        long tokens = 0;
-        ulong seed = 0;
-        TBatch? last = null;
-        for (int micro = 0; micro < plan.BatchesPerStep; micro++)
-        {
-            if (!batches.TryTake(out TBatch batch, cancellation)) throw new InvalidOperationException($"step {step}: no batch is left");
-            seed = SplitMix64.Mix(((ulong)(uint)options.Seed << 32) ^ (ulong)plan.FirstBatch(step) + (ulong)micro);
-            double loss = objective.Backpropagate(batch, (float)(_optimizer.Scaler.Scale / plan.Accumulation), seed);
-            if (!double.IsFinite(loss)) throw NotFinite(step, "the loss", loss, batch, seed);
-            sum += loss;
-            tokens += objective.Tokens(batch);
-            last = batch;
-        }
-        double norm = _optimizer.GradientNorm();
+        (TBatch Batch, ulong Seed)[] taken = new (TBatch, ulong)[plan.BatchesPerStep];
         // As in Hugging Face's Trainer, a step that fp16 skips does not move the schedule.
         _learningRate = _schedule.At(_optimizer.Updates);
+        scalars.Begin(_optimizer.Scaler.Scale / plan.Accumulation);
+        model.Parameters.ZeroGradients();
+        for (int micro = 0; micro < taken.Length; micro++)
+        {
+            if (!batches.TryTake(out TBatch batch, cancellation)) throw new InvalidOperationException($"step {step}: no batch is left");
+            taken[micro] = (batch, SplitMix64.Mix(((ulong)(uint)options.Seed << 32) ^ (ulong)plan.FirstBatch(step) + (ulong)micro));
+            objective.Backpropagate(batch, scalars.LossGradient, taken[micro].Seed, scalars.Loss(micro));
+            if (model.Device.Kind == DeviceKind.Cpu && !float.IsFinite(scalars.Loss(micro).Value)) throw NotFinite(step, "the loss", scalars.Loss(micro).Value, taken[micro]);
+        }
+        _optimizer.Step(_learningRate);
+        double sum = 0;
+        foreach ((int micro, float loss) in scalars.ReadLosses().ToArray().Index())
+        {
+            if (!float.IsFinite(loss)) throw NotFinite(step, "the loss", loss, taken[micro]);
+            sum += loss;
+        }
+        double norm = _optimizer.Finish();
         _isSkipped = !double.IsFinite(norm);
-        if (!_isSkipped) _optimizer.Step(_learningRate, norm);
-        else if (_optimizer.Scaler.IsOn) _optimizer.Skip(step);
-        else throw NotFinite(step, "the gradient norm", norm, last!, seed);
-        return (sum / plan.BatchesPerStep, norm, tokens);
+        if (_isSkipped && !_optimizer.Scaler.IsOn) throw NotFinite(step, "the gradient norm", norm, taken[^1]);
+        if (_isSkipped) _optimizer.Scaler.Overflow(step);
+        return (sum / taken.Length, norm, taken.Sum(entry => objective.Tokens(entry.Batch)));
     }
 
-    private BgeMetalException NotFinite(long step, string what, double value, TBatch batch, ulong seed)
+    private BgeMetalException NotFinite(long step, string what, double value, (TBatch Batch, ulong Seed) at)
     {
-        string layer = objective.FirstNotFinite(batch, seed) is { } first ? $"; the first layer whose result is not finite is {first}" : "";
+        string layer = objective.FirstNotFinite(at.Batch, at.Seed) is { } first ? $"; the first layer whose result is not finite is {first}" : "";
         string parameter = model.Parameters.FirstNotFinite() is { } name ? $"; the first parameter that is not finite is {name}" : "";
-        return new BgeMetalException($"training stopped at step {step + 1}", string.Create(CultureInfo.InvariantCulture, $"{what} is {value}{layer}{parameter}; rows of the batch: {objective.Describe(batch)}"));
+        return new BgeMetalException($"training stopped at step {step + 1}", string.Create(CultureInfo.InvariantCulture, $"{what} is {value}{layer}{parameter}; rows of the batch: {objective.Describe(at.Batch)}"));
     }
 }

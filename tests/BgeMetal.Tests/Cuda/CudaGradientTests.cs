@@ -70,15 +70,21 @@ public sealed class CudaGradientTests
         Assert.Equal(65536, optimizer.Scaler.Scale);
         ParameterSpec gamma = Dense[3];
         float[] before = parameters.ReadBack(parameters.Master + parameters.StartOf(gamma), gamma);
-        gpu.Write<float>([float.PositiveInfinity], (nint)parameters.Grad);
-        Assert.False(double.IsFinite(optimizer.GradientNorm()));
-        optimizer.Step(1, 1);                               // even if the host did not look: the device knows
-        Assert.Equal(before, parameters.ReadBack(parameters.Master + parameters.StartOf(gamma), gamma));
-        gpu.Write<float>([float.NaN], (nint)parameters.Grad);
-        Assert.False(double.IsFinite(optimizer.GradientNorm()));
-        optimizer.Skip(0);
+        foreach (float bad in new[] { float.PositiveInfinity, float.NaN })
+        {
+            gpu.Write<float>([bad], (nint)parameters.Grad);
+            optimizer.Step(1);
+            Assert.False(double.IsFinite(optimizer.Finish()));
+            Assert.Equal(0, optimizer.Updates);
+            Assert.Equal(before, parameters.ReadBack(parameters.Master + parameters.StartOf(gamma), gamma));
+        }
+        optimizer.Scaler.Overflow(0);
         Assert.Equal(32768, optimizer.Scaler.Scale);
-        Assert.Equal(0, optimizer.GradientNorm());
+        parameters.ZeroGradients();
+        gpu.Write<float>([3 * 32768f, 4 * 32768f], (nint)parameters.Grad);
+        optimizer.Step(1);
+        Assert.Equal(5, optimizer.Finish(), 1e-5);
+        Assert.Equal((1, 1), (optimizer.Updates, optimizer.Scaler.GoodSteps));
     }
 
     [Fact]
@@ -100,10 +106,10 @@ public sealed class CudaGradientTests
 
     private static double Step(Device device, TrainableParameters parameters, AdamWOptimizer optimizer)
     {
+        parameters.ZeroGradients();
         Backpropagate(device, parameters);
-        double norm = optimizer.GradientNorm();
-        optimizer.Step(1e-2, norm);
-        return norm;
+        optimizer.Step(1e-2);
+        return optimizer.Finish();
     }
 
     private static unsafe (double Loss, Dictionary<string, float[]> Gradients) Gradients(Device device)

@@ -35,11 +35,12 @@ public sealed class DupMaeTests(TinyModel model) : IClassFixture<TinyModel>
         RetroMaeBatch batch = RetroMaeBatches.Masked(trained, s_texts);
         using RetroMaeObjective retroMae = new(trained, names), dupMae = new(trained, names, Weight);
         double plain = retroMae.Backpropagate(batch, 1, 1), bagOfWords = 0;
-        double loss = dupMae.Backpropagate(batch, 1, 1, pass =>
+        dupMae.Observer = pass =>
         {
             bagOfWords = pass.BagOfWordsLoss!.Value.RowSpan(0)[0];
             Assert.Equal(Oracle(trained, pass.Transformed!.Value, batch), bagOfWords, 1e-5);
-        });
+        };
+        double loss = dupMae.Backpropagate(batch, 1, 1);
         Assert.Equal(plain + (Weight * bagOfWords), loss, 1e-5);
     }
 

@@ -91,14 +91,19 @@ public sealed class ObjectiveTests(TrainingFolder folder) : IClassFixture<Traini
         using TrainableModel model = Load();
         using ContrastiveObjective objective = new(model, folder.Task, PoolingMode.Cls);
         AdamWOptimizer optimizer = new(model.Parameters, folder.Options("none"), model.Device);
+        using StepScalars scalars = new(model.Device, 1);
         ContrastiveBatch batch = Batch();
         long managed = long.MaxValue, native = 0;
         for (int step = 0; step < 40; step++)
         {
             long before = GC.GetAllocatedBytesForCurrentThread();
             native = NativeBuffer.AllocatedBytes;
-            objective.Backpropagate(batch, 1, (ulong)step);
-            optimizer.Step(1e-5, optimizer.GradientNorm());
+            scalars.Begin(1);
+            model.Parameters.ZeroGradients();
+            objective.Backpropagate(batch, scalars.LossGradient, (ulong)step, scalars.Loss(0));
+            optimizer.Step(1e-5);
+            scalars.ReadLosses();
+            optimizer.Finish();
             native = NativeBuffer.AllocatedBytes - native;
             managed = Math.Min(managed, GC.GetAllocatedBytesForCurrentThread() - before);
         }

@@ -37,12 +37,14 @@ internal sealed class ContrastiveObjective(TrainableModel model, PoolingMode poo
     public long PeakBytes => _arena.PeakBytes + _representations.PeakBytes;
 
     /// <inheritdoc/>
-    public double Backpropagate(ContrastiveBatch batch, float scale, ulong seed)
+    public Device Device => model.Device;
+
+    /// <inheritdoc/>
+    public void Backpropagate(ContrastiveBatch batch, Tensor gradient, ulong seed, Tensor loss)
     {
         int chunk = subBatchSize > 0 ? subBatchSize : int.MaxValue;
-        return batch.Queries.Count <= chunk && batch.Passages.Count <= chunk
-            ? WholeBatch(batch, scale, seed)
-            : CachedGradient(batch, scale, seed, chunk);
+        if (batch.Queries.Count <= chunk && batch.Passages.Count <= chunk) WholeBatch(batch, gradient, seed, loss);
+        else CachedGradient(batch, gradient, seed, chunk, loss);
     }
 
     /// <inheritdoc/>
@@ -72,33 +74,27 @@ internal sealed class ContrastiveObjective(TrainableModel model, PoolingMode poo
 
     private static ulong PassageSeed(ulong seed) => SplitMix64.Mix(seed ^ (2UL << 62));
 
-    private double WholeBatch(ContrastiveBatch batch, float scale, ulong seed)
+    private void WholeBatch(ContrastiveBatch batch, Tensor gradient, ulong seed, Tensor kept)
     {
         using Tape tape = Tape.Record(_arena, model.Parameters, QuerySeed(seed));
         Tensor queries = Pool(tape, batch.Queries, 0, batch.Queries.Count, 0);
         tape.DrawFrom(PassageSeed(seed));
         Tensor passages = Pool(tape, batch.Passages, 0, batch.Passages.Count, 0);
-        Tensor result = loss(tape, queries, passages, batch);
-        double value = result.Value;
-        if (double.IsFinite(value)) tape.Backward(result, scale);
-        return value;
+        TrainingObjectives.Finish(tape, loss(tape, queries, passages, batch), gradient, kept);
     }
 
-    private double CachedGradient(ContrastiveBatch batch, float scale, ulong seed, int chunk)
+    private void CachedGradient(ContrastiveBatch batch, Tensor gradient, ulong seed, int chunk, Tensor kept)
     {
         using Tape tape = Tape.Record(_representations, model.Parameters, seed);
         Tensor queries = tape.Arena.Activation(batch.Queries.Count, model.Shape.HiddenSize);
         Tensor passages = tape.Arena.Activation(batch.Passages.Count, model.Shape.HiddenSize);
         ForEachChunk(batch.Queries, chunk, QuerySeed(seed), (_, vectors, start, count) => Copy(vectors, queries.RowRange(start, count)));
         ForEachChunk(batch.Passages, chunk, PassageSeed(seed), (_, vectors, start, count) => Copy(vectors, passages.RowRange(start, count)));
-        Tensor result = loss(tape, queries, passages, batch);
-        double value = result.Value;
-        if (!double.IsFinite(value)) return value;
-        tape.Backward(result, scale);
+        TrainingObjectives.Finish(tape, loss(tape, queries, passages, batch), gradient, kept);
+        if (Device.Kind == DeviceKind.Cpu && !float.IsFinite(kept.Value)) return;
         Tensor queryGradients = tape.Grad(queries).Buffer, passageGradients = tape.Grad(passages).Buffer;
         ForEachChunk(batch.Queries, chunk, QuerySeed(seed), (part, vectors, start, count) => part.Backward(vectors, queryGradients.RowRange(start, count)));
         ForEachChunk(batch.Passages, chunk, PassageSeed(seed), (part, vectors, start, count) => part.Backward(vectors, passageGradients.RowRange(start, count)));
-        return value;
     }
 
     /// <summary>Takes the texts through the encoder, so many at a time, each time on a tape of its own.</summary>

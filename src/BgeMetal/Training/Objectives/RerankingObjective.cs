@@ -41,24 +41,29 @@ internal sealed class RerankingObjective : ITrainingObjective<RerankingBatch>, I
     public long PeakBytes => _arena.PeakBytes;
 
     /// <inheritdoc/>
-    public double Backpropagate(RerankingBatch batch, float scale, ulong seed)
+    public Device Device => _model.Device;
+
+    /// <inheritdoc/>
+    public void Backpropagate(RerankingBatch batch, Tensor gradient, ulong seed, Tensor loss)
     {
-        double value = 0;
         ForEachPart(batch, seed, null, (tape, part, logits) =>
         {
             Tensor scores = tape.Regroup(logits, batch.GroupSize);
-            Tensor loss = tape.FirstColumnCrossEntropy(scores);
+            Tensor own = tape.FirstColumnCrossEntropy(scores);
             if (batch.TeacherScores is { } all)
             {
                 float[] teacher = part.Count == batch.Pairs.Count ? all : all[part.First..(part.First + part.Count)];
-                loss = tape.WeightedSum([loss, tape.SoftTargetCrossEntropy(scores, teacher, batch.GroupSize)], [1, 1]);
+                own = tape.WeightedSum([own, tape.SoftTargetCrossEntropy(scores, teacher, batch.GroupSize)], [1, 1]);
             }
-            double share = (double)part.Count / batch.Pairs.Count, own = loss.Value;
-            value += share * own;
-            if (double.IsFinite(own)) tape.Backward(loss, (float)(scale * share));
-            return double.IsFinite(own);
+            if (part.Count < batch.Pairs.Count)
+            {
+                // A part's share, added to what the parts before it have left.
+                float share = (float)((double)part.Count / batch.Pairs.Count);
+                own = part.First == 0 ? tape.WeightedSum([own], [share]) : tape.WeightedSum([own, loss], [share, 1]);
+            }
+            TrainingObjectives.Finish(tape, own, gradient, loss);
+            return Device.Kind == DeviceKind.Cuda || float.IsFinite(loss.Value);
         });
-        return value;
     }
 
     /// <inheritdoc/>

@@ -62,21 +62,21 @@ internal sealed class RetroMaeObjective : ITrainingObjective<RetroMaeBatch>, IDi
     public long PeakBytes => _arena.PeakBytes;
 
     /// <inheritdoc/>
-    public double Backpropagate(RetroMaeBatch batch, float scale, ulong seed) => Backpropagate(batch, scale, seed, null);
+    public Device Device => _model.Device;
 
-    /// <summary>The same; <paramref name="observe"/> sees the forward pass before its memory is given back.</summary>
-    internal double Backpropagate(RetroMaeBatch batch, float scale, ulong seed, Action<Pass>? observe)
+    /// <summary>When given, sees each forward pass before its memory is given back.</summary>
+    internal Action<Pass>? Observer { get; set; }
+
+    /// <inheritdoc/>
+    public void Backpropagate(RetroMaeBatch batch, Tensor gradient, ulong seed, Tensor loss)
     {
         using Tape tape = Tape.Record(_arena, _model.Parameters, seed);
         Pass pass = Forward(tape, batch);
-        observe?.Invoke(pass);
+        Observer?.Invoke(pass);
         (Tensor? Loss, float Weight)[] losses = [(pass.EncoderLoss, 1), (pass.DecoderLoss, 1), (pass.BagOfWordsLoss, _bagOfWordsWeight)];
         losses = [.. losses.Where(one => one.Loss is not null)];
-        if (losses.Length == 0) return 0;
-        Tensor loss = tape.WeightedSum([.. losses.Select(one => one.Loss!.Value)], [.. losses.Select(one => one.Weight)]);
-        double value = loss.Value;
-        if (double.IsFinite(value)) tape.Backward(loss, scale);
-        return value;
+        if (losses.Length == 0) Device.Clear(loss.Address, sizeof(float));
+        else TrainingObjectives.Finish(tape, tape.WeightedSum([.. losses.Select(one => one.Loss!.Value)], [.. losses.Select(one => one.Weight)]), gradient, loss);
     }
 
     /// <inheritdoc/>
@@ -125,7 +125,7 @@ internal sealed class RetroMaeObjective : ITrainingObjective<RetroMaeBatch>, IDi
         Tensor hidden = _model.Encoder.Forward(tape, masked), transformed = _head.Transform(tape, hidden);
         WordBag words = WordBag.Of(batch.Original);
         Tensor weights = _arena.Activation(1, words.Weights.Length);
-        words.Weights.CopyTo(weights.RowSpan(0));
+        weights.CopyFrom(words.Weights);
         WordBags bags = new(_arena.Integers(words.Words), _arena.Integers(words.Offsets), weights);
         Pass pass = new()
         {
