@@ -95,7 +95,7 @@ internal sealed class BertLayer
     {
         Tensor kv = KeyValue(tape, keyValue);
         Tensor context = tape.MaskedAttention(tape.Linear(query, _query), _keyValue.Part(kv, 0), _keyValue.Part(kv, 1),
-            batch.CuSeqlens, visible, _shape.NumHeads, _shape.AttentionDropout);
+            batch.CuSeqlens, batch.MaxSeqlen, visible, _shape.NumHeads, _shape.AttentionDropout);
         return FeedForward(tape, tape.GatherRows(query, rows), tape.GatherRows(context, rows), firstRow: 0);
     }
 
@@ -110,11 +110,11 @@ internal sealed class BertLayer
 
     private Tensor FeedForward(Tape tape, Tensor x, Tensor context, int firstRow)
     {
-        Tensor projected = tape.Dropout(tape.Linear(context, _attentionOutput), _shape.HiddenDropout, firstRow);
-        Tensor attended = tape.AddLayerNorm(projected, x, _attentionGamma, _attentionBeta, _shape.LayerNormEpsilon);
+        Tensor projected = tape.Linear(context, _attentionOutput);
+        Tensor attended = tape.AddLayerNorm(projected, x, _attentionGamma, _attentionBeta, _shape.LayerNormEpsilon, _shape.HiddenDropout, firstRow);
         tape.Watch(_name, "attention.output", attended);
         Tensor expanded = tape.Watch(_name, "intermediate", tape.Linear(attended, _intermediate, Activation.Gelu));
-        Tensor contracted = tape.Dropout(tape.Linear(expanded, _output), _shape.HiddenDropout, firstRow);
-        return tape.Watch(_name, "output", tape.AddLayerNorm(contracted, attended, _outputGamma, _outputBeta, _shape.LayerNormEpsilon));
+        Tensor contracted = tape.Linear(expanded, _output);
+        return tape.Watch(_name, "output", tape.AddLayerNorm(contracted, attended, _outputGamma, _outputBeta, _shape.LayerNormEpsilon, _shape.HiddenDropout, firstRow));
     }
 }

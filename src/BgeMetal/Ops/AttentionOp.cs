@@ -66,13 +66,24 @@ internal static class AttentionOp
         Pass pass = new(tape.Device, new AttentionShape(keyOffsets.Columns - 1, q.Rows, longest.Queries, longest.Keys, numHeads, headDim, 1 / MathF.Sqrt(headDim)),
             q, k, v, queryOffsets, keyOffsets, mask, visible, output, logSumExp);
         tape.Device.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(pass);
-        if (tape.IsRecording) tape.Record("Attention", output, _ => Check.NoKernel("the attention's gradient", tape.Device));
+        if (tape.IsRecording) tape.Record("Attention", output, gradient => tape.Device.Choose(Backward<FP32>, Backward<BF16>, Backward<FP16>)(tape, pass, gradient));
         return output;
     }
 
     private static void Forward<T>(Pass pass) where T : unmanaged, IElement =>
         Kernels.Cuda.Attention.Forward(pass.Device.Kernels, pass.Shape, pass.Q.Matrix<T>(), pass.K.Matrix<T>(), pass.V.Matrix<T>(), pass.QueryOffsets.Pointer<int>(),
             pass.KeyOffsets.Pointer<int>(), pass.Mask, pass.Visible, pass.Output.Matrix<T>(), pass.LogSumExp.Pointer<FP32>());
+
+    private static void Backward<T>(Tape tape, Pass pass, Tensor gradient) where T : unmanaged, IElement
+    {
+        Tensor dq = tape.Grad(pass.Q).Buffer, dk = tape.Grad(pass.K).Buffer, dv = tape.Grad(pass.V).Buffer;
+        ArenaMark mark = tape.Arena.Mark();
+        Tensor delta = tape.Arena.Floats(1, checked(pass.Shape.Heads * pass.Shape.Queries));
+        Kernels.Cuda.Attention.Backward(pass.Device.Kernels, pass.Shape, pass.Q.Matrix<T>(), pass.K.Matrix<T>(), pass.V.Matrix<T>(), pass.QueryOffsets.Pointer<int>(),
+            pass.KeyOffsets.Pointer<int>(), pass.Mask, pass.Visible, pass.Output.Matrix<T>(), pass.LogSumExp.Pointer<FP32>(), gradient.Matrix<T>(), dq.Matrix<T>(), dk.Matrix<T>(),
+            dv.Matrix<T>(), delta.Pointer<FP32>());
+        tape.Arena.Rewind(mark);
+    }
 
     private sealed record Pass(Device Device, AttentionShape Shape, Tensor Q, Tensor K, Tensor V, Tensor QueryOffsets, Tensor KeyOffsets, DropoutMask Mask, CudaVisibleKeys Visible,
         Tensor Output, Tensor LogSumExp);

@@ -13,6 +13,14 @@ internal static class CudaViews
         /// <summary>The tensor as a matrix in device memory; none where the tensor is absent.</summary>
         public DeviceMatrix<T> Matrix<T>() where T : unmanaged, IElement => tensor.IsAbsent ? default : new(new DevicePointer<T>(tensor.Address), tensor.RowStride);
 
+        /// <summary>Of an operation's instantiations the one for this tensor's storage type: scores and losses may be binary32 on every device.</summary>
+        public TOperation Choose<TOperation>(TOperation fp32, TOperation bf16, TOperation fp16) where TOperation : Delegate => tensor.DType switch
+        {
+            DType.BFloat16 => bf16,
+            DType.Float16 => fp16,
+            _ => fp32,
+        };
+
         /// <summary>The first element's place in device memory; none where the tensor is absent.</summary>
         public DevicePointer<T> Pointer<T>() where T : unmanaged => new(tensor.Address);
     }

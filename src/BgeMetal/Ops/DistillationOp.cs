@@ -1,5 +1,6 @@
 using BgeMetal.Autograd;
 using BgeMetal.Kernels;
+using BgeMetal.Kernels.Primitives;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Ops;
@@ -36,8 +37,9 @@ internal static class DistillationOp
         if (teacherScores.Length != scores.Rows * groupSize)
             throw new ArgumentException($"Distill: {teacherScores.Length} teacher scores, expected {scores.Rows} x {groupSize}", nameof(teacherScores));
         Tensor teacher = tape.Arena.Floats(scores.Rows, groupSize);
-        for (int row = 0; row < scores.Rows; row++) teacherScores.AsSpan(row * groupSize, groupSize).CopyTo(teacher.RowSpan(row));
+        teacher.CopyFrom(teacherScores);
         Tensor loss = tape.Arena.Floats(1, 1), rowLoss = tape.Arena.Floats(1, scores.Rows);
+        if (tape.Device.IsCuda) return OnCuda(tape, new Distillation(form, scores, teacher, teacherTemperature, studentTemperature), rowLoss, loss);
         loss.RowSpan(0)[0] = Kernels.Cpu.KlDivergence.Forward(form, tape.Device.Team, scores.Floats, scores.RowStride, scores.Rows, scores.Columns,
             teacher.Floats, teacher.RowStride, groupSize, teacherTemperature, studentTemperature, rowLoss.Floats);
         if (tape.IsRecording)
@@ -51,4 +53,28 @@ internal static class DistillationOp
         }
         return loss;
     }
+
+    private static Tensor OnCuda(Tape tape, Distillation distillation, Tensor rowLoss, Tensor loss)
+    {
+        Tensor scores = distillation.Scores;
+        scores.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(tape.Device, distillation, rowLoss, loss);
+        if (tape.IsRecording)
+        {
+            tape.Record("Distill", loss, gradient =>
+                scores.Choose(Backward<FP32>, Backward<BF16>, Backward<FP16>)(tape.Device, distillation, gradient, tape.Grad(scores)));
+        }
+        return loss;
+    }
+
+    private static void Forward<T>(Device device, Distillation distillation, Tensor rowLoss, Tensor loss) where T : unmanaged, IElement =>
+        Kernels.Cuda.KlDivergence.Forward(distillation.Form, device.Kernels, distillation.Scores.Matrix<T>(), distillation.Scores.Rows, distillation.Scores.Columns,
+            distillation.Teacher.Matrix<FP32>(), distillation.Teacher.Columns, distillation.TeacherTemperature, distillation.StudentTemperature, rowLoss.Pointer<FP32>(), loss.Pointer<FP32>());
+
+    private static void Backward<T>(Device device, Distillation distillation, Tensor gradient, GradientSlot slot) where T : unmanaged, IElement =>
+        Kernels.Cuda.KlDivergence.Backward(distillation.Form, device.Kernels, distillation.Scores.Matrix<T>(), distillation.Scores.Rows, distillation.Scores.Columns,
+            distillation.Teacher.Matrix<FP32>(), distillation.Teacher.Columns, distillation.TeacherTemperature, distillation.StudentTemperature,
+            new DeviceScalar(1, gradient.Pointer<FP32>()), slot.Buffer.Matrix<T>(), slot.Accumulate);
+
+    /// <summary>What is distilled.</summary>
+    private readonly record struct Distillation(DistillationLoss Form, Tensor Scores, Tensor Teacher, float TeacherTemperature, float StudentTemperature);
 }

@@ -30,10 +30,14 @@ internal static class DropoutOp
         }
     }
 
+    /// <summary>The mask of the next dropout on CUDA, bit for bit the CPU's; none on an inference tape or with probability 0.</summary>
+    internal static DropoutMask NextMask(Tape tape, float probability, int firstRow) =>
+        tape.IsRecording && probability > 0 ? new DropoutMask(probability, tape.NextSeedOnDevice().Pointer<int>(), stream: 0, firstRow) : default;
+
     private static Tensor OnCuda(Tape tape, Tensor x, float probability, int firstRow)
     {
         Tensor y = tape.Arena.Activation(x.Rows, x.Columns);
-        DropoutMask mask = new(probability, tape.NextSeedOnDevice().Pointer<int>(), stream: 0, firstRow);
+        DropoutMask mask = NextMask(tape, probability, firstRow);
         tape.Device.Choose(Apply<FP32>, Apply<BF16>, Apply<FP16>)(tape.Device, x, mask, y);
         tape.Record("Dropout", y, dy =>
         {

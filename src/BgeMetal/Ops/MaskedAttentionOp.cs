@@ -16,14 +16,19 @@ internal static class MaskedAttentionOp
     {
         /// <summary>
         /// q, k and v [T, D] -> [T, D], sequence b being the rows offsets[b] .. offsets[b+1] of all three; scores are scaled by 1 / sqrt(D / numHeads). q, k and v
-        /// are read by no other operation: their gradients are stored.
+        /// are read by no other operation: their gradients are stored. No sequence is longer than <paramref name="longest"/>.
         /// </summary>
-        public unsafe Tensor MaskedAttention(Tensor q, Tensor k, Tensor v, Tensor offsets, VisibleKeys visible, int numHeads, float dropout)
+        public unsafe Tensor MaskedAttention(Tensor q, Tensor k, Tensor v, Tensor offsets, int longest, VisibleKeys visible, int numHeads, float dropout)
         {
             Check.NotEmpty("MaskedAttention", q);
             Check.Shape("MaskedAttention", "k", k, q.Rows, q.Columns);
             Check.Shape("MaskedAttention", "v", v, q.Rows, q.Columns);
             Check.Shape("MaskedAttention", "visible.Starts", visible.Starts, 1, offsets.Columns - 1);
+            if (tape.Device.IsCuda)
+            {
+                return AttentionOp.OnCuda(tape, q, k, v, offsets, offsets, new Longest(longest, longest), numHeads, dropout,
+                    new Kernels.Cuda.VisibleKeys(visible.Words.Pointer<int>(), visible.Starts.Pointer<int>()), firstQuery: 0);
+            }
             int headDim = q.Columns / numHeads, sequences = offsets.Columns - 1;
             float scale = 1 / MathF.Sqrt(headDim), dropped = tape.IsRecording ? dropout : 0;
             Tensor output = tape.Arena.Activation(q.Rows, q.Columns), logSumExp = tape.Arena.Floats(1, checked(numHeads * q.Rows));

@@ -1,4 +1,5 @@
 using BgeMetal.Autograd;
+using BgeMetal.Kernels;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Ops;
@@ -13,6 +14,7 @@ internal static class RegroupOp
         {
             Check.NotEmpty("Regroup", scores);
             Check.Shape("Regroup", "scores", scores, scores.Rows / groupSize * groupSize, 1);
+            if (tape.Device.IsCuda) return OnCuda(tape, scores, groupSize);
             Tensor groups = tape.Arena.Floats(scores.Rows / groupSize, groupSize);
             for (int i = 0; i < scores.Rows; i++) groups.RowSpan(i / groupSize)[i % groupSize] = scores.RowSpan(i)[0];
             if (tape.IsRecording)
@@ -31,4 +33,25 @@ internal static class RegroupOp
             return groups;
         }
     }
+
+    private static Tensor OnCuda(Tape tape, Tensor scores, int groupSize)
+    {
+        Tensor groups = tape.Arena.Like(scores.DType, scores.Rows / groupSize, groupSize);
+        scores.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(tape.Device, scores, groups);
+        if (tape.IsRecording)
+        {
+            tape.Record("Regroup", groups, gradient =>
+            {
+                GradientSlot slot = tape.Grad(scores);
+                scores.Choose(Backward<FP32>, Backward<BF16>, Backward<FP16>)(tape.Device, gradient, slot.Buffer, slot.Accumulate);
+            });
+        }
+        return groups;
+    }
+
+    private static void Forward<T>(Device device, Tensor scores, Tensor groups) where T : unmanaged, IElement =>
+        Kernels.Cuda.Regroup.Forward(device.Kernels, scores.Matrix<T>(), groups.Rows, groups.Columns, groups.Matrix<T>());
+
+    private static void Backward<T>(Device device, Tensor gradient, Tensor dscores, bool accumulate) where T : unmanaged, IElement =>
+        Kernels.Cuda.Regroup.Backward(device.Kernels, gradient.Matrix<T>(), gradient.Rows, gradient.Columns, dscores.Matrix<T>(), accumulate);
 }

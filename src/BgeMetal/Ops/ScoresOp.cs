@@ -1,4 +1,5 @@
 using BgeMetal.Autograd;
+using BgeMetal.Kernels;
 using BgeMetal.Kernels.Cpu;
 using BgeMetal.Tensors;
 
@@ -15,6 +16,7 @@ internal static class ScoresOp
             Check.NotEmpty("Scores", queries);
             Check.Shape("Scores", "passages", passages, passages.Rows, queries.Columns);
             Tensor scores = tape.Arena.Floats(queries.Rows, passages.Rows);
+            if (tape.Device.IsCuda) return OnCuda(tape, queries, passages, temperature, scores);
             ArenaMark mark = tape.Arena.Mark();
             float* panels = Panels(tape, PackedMatrix.Length(passages.Rows, passages.Columns));
             WorkerTeam team = tape.Device.Team;
@@ -34,6 +36,27 @@ internal static class ScoresOp
             return scores;
         }
     }
+
+    private static Tensor OnCuda(Tape tape, Tensor queries, Tensor passages, float temperature, Tensor scores)
+    {
+        tape.Device.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(tape.Device, queries, passages, temperature, scores);
+        if (tape.IsRecording)
+        {
+            tape.Record("Scores", scores, gradient =>
+            {
+                GradientSlot dq = tape.Grad(queries), dp = tape.Grad(passages);
+                tape.Device.Choose(Backward<FP32>, Backward<BF16>, Backward<FP16>)(tape.Device, queries, passages, temperature, gradient, dq, dp);
+            });
+        }
+        return scores;
+    }
+
+    private static void Forward<T>(Device device, Tensor queries, Tensor passages, float temperature, Tensor scores) where T : unmanaged, IElement =>
+        Kernels.Cuda.Scores.Forward(device.Kernels, queries.Rows, passages.Rows, queries.Columns, queries.Matrix<T>(), passages.Matrix<T>(), temperature, scores.Matrix<FP32>());
+
+    private static void Backward<T>(Device device, Tensor queries, Tensor passages, float temperature, Tensor gradient, GradientSlot dq, GradientSlot dp) where T : unmanaged, IElement =>
+        Kernels.Cuda.Scores.Backward(device.Kernels, queries.Rows, passages.Rows, queries.Columns, queries.Matrix<T>(), passages.Matrix<T>(), temperature, gradient.Matrix<FP32>(),
+            dq.Buffer.Matrix<T>(), dq.Accumulate, dp.Buffer.Matrix<T>(), dp.Accumulate, device.Workspace);
 
     private static unsafe void Backward(Tape tape, Tensor queries, Tensor passages, Tensor gradient)
     {
