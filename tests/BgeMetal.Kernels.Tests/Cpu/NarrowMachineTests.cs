@@ -16,8 +16,11 @@ public sealed class NarrowMachineTests
     {
         Assert.SkipWhen(Environment.GetEnvironmentVariable(Child) is not null, "this is the child");
         Assert.SkipUnless(VectorUnit.Widest == VectorWidth.Bits512, "needs a machine with AVX-512 to play the others");
-        ProcessStartInfo start = new("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
-        start.ArgumentList.Add(typeof(NarrowMachineTests).Assembly.Location);
+        // A bundle brings its own run time, and the machine need not have another.
+        string assembly = typeof(NarrowMachineTests).Assembly.Location;
+        bool selfContained = File.Exists(Path.Combine(AppContext.BaseDirectory, "libcoreclr.so"));
+        ProcessStartInfo start = new(selfContained ? Path.ChangeExtension(assembly, null) : "dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
+        if (!selfContained) start.ArgumentList.Add(assembly);
         start.ArgumentList.Add("-noLogo");
         start.ArgumentList.Add("-noColor");
         start.ArgumentList.Add("-namespace");
