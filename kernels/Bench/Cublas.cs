@@ -86,20 +86,20 @@ internal sealed unsafe class Cublas : IDisposable
         switch (form)
         {
             case CublasForm.Forward:
-            {
-                long x = o.Values<T>((long)t * k).Address, w = o.Values<T>((long)n * k, 0.05f).Address, y = o.Values<T>((long)t * n).Address;
-                return () => Multiply(Transposed, NotTransposed, n, t, k, w, k, x, k, type, 0, y, n, type);
-            }
+                {
+                    long x = o.Values<T>((long)t * k).Address, w = o.Values<T>((long)n * k, 0.05f).Address, y = o.Values<T>((long)t * n).Address;
+                    return () => Multiply(Transposed, NotTransposed, n, t, k, w, k, x, k, type, 0, y, n, type);
+                }
             case CublasForm.Input:
-            {
-                long dy = o.Values<T>((long)t * n).Address, w = o.Values<T>((long)n * k, 0.05f).Address, dx = o.Values<T>((long)t * k).Address;
-                return () => Multiply(NotTransposed, NotTransposed, k, t, n, w, k, dy, n, type, 0, dx, k, type);
-            }
+                {
+                    long dy = o.Values<T>((long)t * n).Address, w = o.Values<T>((long)n * k, 0.05f).Address, dx = o.Values<T>((long)t * k).Address;
+                    return () => Multiply(NotTransposed, NotTransposed, k, t, n, w, k, dy, n, type, 0, dx, k, type);
+                }
             case CublasForm.Weight:
-            {
-                long dy = o.Values<T>((long)t * n, 0.01f).Address, x = o.Values<T>((long)t * k).Address, dw = o.Values<FP32>((long)n * k).Address;
-                return () => Multiply(NotTransposed, Transposed, k, n, t, x, k, dy, n, type, 1, dw, k, Single);
-            }
+                {
+                    long dy = o.Values<T>((long)t * n, 0.01f).Address, x = o.Values<T>((long)t * k).Address, dw = o.Values<FP32>((long)n * k).Address;
+                    return () => Multiply(NotTransposed, Transposed, k, n, t, x, k, dy, n, type, 1, dw, k, Single);
+                }
             default: throw new ArgumentException("there is no such product", nameof(form));
         }
     }

@@ -128,8 +128,20 @@ public sealed class KernelsCommandTests : CommandFolder
         string csv = In("rows.csv");
         BenchResult result = new()
         {
-            Op = "Linear", Backend = "cuda", Mode = "forward", DType = "bf16", Shape = "T=1 K=2 N=3", P20Us = 1.5, P50Us = 2.25, P80Us = 1234567, GigabytesPerSecond = 0.0001234,
-            TeraflopsPerSecond = 987.6, RooflinePercent = 71.2, PeakBytes = 1L << 40, Device = "GPU, with a comma", Driver = "CUDA 12.4",
+            Op = "Linear",
+            Backend = "cuda",
+            Mode = "forward",
+            DType = "bf16",
+            Shape = "T=1 K=2 N=3",
+            P20Us = 1.5,
+            P50Us = 2.25,
+            P80Us = 1234567,
+            GigabytesPerSecond = 0.0001234,
+            TeraflopsPerSecond = 987.6,
+            RooflinePercent = 71.2,
+            PeakBytes = 1L << 40,
+            Device = "GPU, with a comma",
+            Driver = "CUDA 12.4",
         };
         KernelResults.Append(csv, [result], "0123abcd", new DateTime(2026, 3, 4, 5, 6, 7, DateTimeKind.Utc));
         Assert.Equal($"{Header}\nLinear,cuda,forward,bf16,T=1 K=2 N=3,1.5,2.25,1234567,0.0001234,987.6,71.2,1099511627776,\"GPU, with a comma\",CUDA 12.4,0123abcd,2026-03-04\n",
