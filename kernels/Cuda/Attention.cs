@@ -21,8 +21,6 @@ public readonly record struct AttentionShape(int Sequences, int Queries, int Lon
 /// </summary>
 public static class Attention
 {
-    private const float Log2E = 1.44269504f;
-
     /// <summary>
     /// output = dropout(softmax over the visible keys of q k^T * scale) v. Queries without any key or without a visible one get 0.
     /// <paramref name="logSumExp"/> [Heads, Queries], or absent, receives the natural logarithm of each row's sum of exponentials of scaled scores for the
@@ -51,7 +49,7 @@ public static class Attention
             HeadDim = shape.HeadDim,
             Tiles = Tiles(shape.LongestQueries),
             Scale = shape.Scale,
-            Factor = shape.Scale * Log2E,
+            Factor = shape.Scale * DeviceMath.Log2E,
         };
         device.Launch(ChooseForward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull), new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
     }
@@ -91,7 +89,7 @@ public static class Attention
             HeadDim = shape.HeadDim,
             Tiles = Tiles(shape.LongestKeys),
             Scale = shape.Scale,
-            Factor = shape.Scale * Log2E,
+            Factor = shape.Scale * DeviceMath.Log2E,
         };
         device.Launch(AttentionBackwardKernels.Delta<T>, new GridSize((shape.Queries + 3) / 4), arguments);
         (Action<AttentionGradientArguments<T>> keys, Action<AttentionGradientArguments<T>> queries) =

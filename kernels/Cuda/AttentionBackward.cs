@@ -37,8 +37,6 @@ internal struct AttentionGradientArguments<T> where T : unmanaged, IElement
 /// </summary>
 internal static class AttentionBackwardKernels
 {
-    private const float Log2E = 1.44269504f;
-
     /// <summary>
     /// Dynamic shared memory of heads of 32, 64 and 128 columns: two tiles of the block's own, two stages of two tiles of 64 rows (32 for 128 columns), and
     /// their rows' numbers.
@@ -197,7 +195,7 @@ internal static class AttentionBackwardKernels
         keys.Fetch<T, THead>(stage, 0, place.Keys, columns);
         values.Fetch<T, THead>(stage + tile, 0, place.Keys, columns);
         AsyncCopy.Commit();
-        RowPair log = Numbers(arguments.LogSumExp, arguments.TotalQueries, place, row, float.PositiveInfinity) * -Log2E;
+        RowPair log = Numbers(arguments.LogSumExp, arguments.TotalQueries, place, row, float.PositiveInfinity) * -DeviceMath.Log2E;
         RowPair delta = Numbers(arguments.Delta, arguments.TotalQueries, place, row, 0);
         int laneRows = warpRow * rowBytes + HeadTile.LaneOfRows<T, THead>(lane), laneColumns = HeadTile.LaneOfColumns<T, THead>(lane), laneDepth = HeadTile.LaneOfDepth<T, THead>(lane);
         AsyncCopy.Wait(0);

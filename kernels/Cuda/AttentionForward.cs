@@ -36,8 +36,6 @@ internal struct AttentionArguments<T> where T : unmanaged, IElement
 /// </summary>
 internal static class AttentionForwardKernels
 {
-    private const float Ln2 = 0.693147182f;
-
     /// <summary>Dynamic shared memory of heads of 32, 64 and 128 columns: queries, keys and values.</summary>
     public const int Shared32 = 3 * 64 * AttentionTile.Row32 + SharedBlock.AlignmentSlack, Shared64 = 3 * 64 * AttentionTile.Row64 + SharedBlock.AlignmentSlack,
         Shared128 = 3 * 64 * AttentionTile.Row128 + SharedBlock.AlignmentSlack;
@@ -129,7 +127,7 @@ internal static class AttentionForwardKernels
     private static float Finish<T, TVisible>(AttentionArguments<T> arguments, AttentionPlace place, int row, float max, float sum, int lane)
         where T : unmanaged, IElement where TVisible : struct, ISwitch
     {
-        float log = max * arguments.Scale + DeviceMath.Log2(sum) * Ln2, factor = sum > 0 ? DeviceMath.Reciprocal(sum) : 0f;
+        float log = max * arguments.Scale + DeviceMath.Log(sum), factor = sum > 0 ? DeviceMath.Reciprocal(sum) : 0f;
         if (TVisible.IsOn)
         {
             if (max <= VisibleKeys.Hidden)

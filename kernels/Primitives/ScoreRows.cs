@@ -40,8 +40,6 @@ internal struct RowPair
 /// </summary>
 internal static unsafe class ScoreRows
 {
-    private const float Log2E = 1.44269504f;
-
     /// <summary>Each row's largest score, or <paramref name="start"/> if that is larger; the same in all four lanes of a row.</summary>
     [IntrinsicImplementation]
     public static RowPair Max<TScores>(TScores scores, RowPair start) where TScores : unmanaged, IAccumulator
@@ -91,7 +89,7 @@ internal static unsafe class ScoreRows
     public static TScores ExponentialsByColumn<TScores>(TScores scores, float factor, int address) where TScores : unmanaged, IAccumulator
     {
         Span<float> s = Accumulators.Fields(ref scores);
-        for (int i = 0; i < s.Length; i++) s[i] = DeviceMath.Exp2(MathF.FusedMultiplyAdd(s[i], factor, Column(address, i) * -Log2E));
+        for (int i = 0; i < s.Length; i++) s[i] = DeviceMath.Exp2(MathF.FusedMultiplyAdd(s[i], factor, Column(address, i) * -DeviceMath.Log2E));
         return scores;
     }
 
