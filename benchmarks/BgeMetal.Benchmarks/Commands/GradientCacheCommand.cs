@@ -70,11 +70,12 @@ internal static class GradientCacheCommand
 
     private static ContrastiveBatch Batch(int vocabulary, int queries, int group, int longest)
     {
-        const int cls = 2, separator = 3, firstOrdinary = 5;
-        Random random = new(42);
-        TokenSequence[] Texts(int count, int most) => [.. Enumerable.Range(0, count).Select(_ =>
-            new TokenSequence((int[])[cls, .. Enumerable.Range(0, random.Next(1, most - 1)).Select(_ => random.Next(firstOrdinary, vocabulary)), separator]))];
-        TokenSequence[] asked = Texts(queries, Math.Max(3, longest / 2)), passages = Texts(queries * group, longest);
+        TokenSequence[] Texts(int seed, int count, int most)
+        {
+            Random random = new(seed);
+            return [.. Workload.Texts(vocabulary, seed, Enumerable.Range(0, count).Select(_ => random.Next(3, most + 1))).Select(ids => new TokenSequence(ids))];
+        }
+        TokenSequence[] asked = Texts(1, queries, Math.Max(3, longest / 2)), passages = Texts(2, queries * group, longest);
         return new ContrastiveBatch
         {
             Epoch = 0,

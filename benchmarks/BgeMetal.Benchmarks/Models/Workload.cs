@@ -41,7 +41,7 @@ internal sealed record Workload(string Name, int[][] TokenIds, bool Arrival = fa
     }
 
     /// <summary>[CLS], random ordinary tokens, [SEP], with the ids of the vocabulary that <see cref="EncoderWeights.Save"/> writes.</summary>
-    private static int[][] Texts(int vocabulary, int seed, IEnumerable<int> lengths)
+    public static int[][] Texts(int vocabulary, int seed, IEnumerable<int> lengths)
     {
         const int cls = 2, separator = 3, firstOrdinary = 5;
         Random random = new(seed);
