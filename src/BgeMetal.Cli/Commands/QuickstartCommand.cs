@@ -18,7 +18,7 @@ internal static class QuickstartCommand
     public static Command Create(Terminal terminal)
     {
         CliOption<string> output = Opt.TextOr("--output", "DIR", Path.Combine("output", "quickstart"), "Where the model, the index and the numbers go", "output-dir");
-        CliOption<string> device = Opt.TextOr("--device", "auto|cpu|cuda|cuda:N", "auto", "Where to compute");
+        CliOption<string> device = Opt.TextOr("--device", "auto|cpu|cuda|cuda:N", "cpu", "Where to compute");
         CliOption<bool> overwrite = OutputFolder.Overwrite();
         Command command = new("quickstart", "Run the pipeline on the sample data: init, pretrain, finetune, mine, embed, index, search, eval; about a minute on a CPU") { output, device, overwrite };
         command.SetAction(parsed =>
