@@ -23,6 +23,8 @@ internal static class InitCommand
         CliOption<int> intermediate = Opt.Int("--intermediate-size", "Width of the feed-forward block; 0 for four times the hidden size", 0, 0, 65_536);
         CliOption<int> positions = Opt.Int("--max-positions", "Most tokens of a text", 512, 3, 1 << 20, "max-position-embeddings");
         CliOption<string> pooling = Opt.Choice("--pooling", "How token vectors become one", "mean", ["mean", "cls"], "sentence-pooling-method", "pooling-method");
+        CliOption<string> initialization = Opt.Choice("--initialization", "How weights are drawn: as BERT's, or so that tokens attend to equal tokens (for rerankers and CLS vectors)", "bert",
+            ["bert", "mimetic"]);
         CliOption<int> frequency = Opt.Int("--min-frequency", "Characters and pairs seen less often get no entry", 2, 1, int.MaxValue);
         CliOption<bool?> lowercase = Opt.MaybeFlag("--lowercase", "Lower-case texts and strip accents (the default)", "do-lower-case");
         CliOption<int> seed = Opt.Int("--seed", "Seed of the weights", 42, 0, int.MaxValue);
@@ -30,7 +32,7 @@ internal static class InitCommand
         CliOption<bool> skip = InputOption.SkipInvalid();
         Command command = new("init", "Make a fresh model: a vocabulary learnt from a corpus, random weights")
         {
-            corpus, output, vocabulary, layers, hidden, heads, intermediate, positions, pooling, frequency, lowercase, seed, overwrite, skip,
+            corpus, output, vocabulary, layers, hidden, heads, intermediate, positions, pooling, initialization, frequency, lowercase, seed, overwrite, skip,
         };
         command.SetAction(parsed =>
         {
@@ -44,6 +46,7 @@ internal static class InitCommand
                 IntermediateSize = parsed.GetValue(intermediate),
                 MaxPositions = parsed.GetValue(positions),
                 Pooling = parsed.GetValue(pooling) == "cls" ? PoolingMode.Cls : PoolingMode.Mean,
+                Initialization = parsed.GetValue(initialization) == "mimetic" ? Initialization.Mimetic : Initialization.Bert,
                 Seed = parsed.GetValue(seed),
             };
             WordPieceTrainer trainer = new(new WordPieceTrainerOptions

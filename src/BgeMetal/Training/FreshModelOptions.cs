@@ -1,5 +1,19 @@
 namespace BgeMetal.Training;
 
+/// <summary>How the weights of a fresh model are drawn.</summary>
+public enum Initialization
+{
+    /// <summary>Normal with standard deviation 0.02 (Devlin et al. 2019; as transformers does it). A mean of its vectors is a bag of words from the first step on.</summary>
+    Bert,
+
+    /// <summary>
+    /// Attention that begins by comparing: a head's keys start equal to its queries, so that a token attends to tokens like itself (after Trockman and
+    /// Kolter 2023, "Mimetic Initialization of Self-Attention Layers", whose query-key product is close to the identity likewise; values and outputs are left
+    /// random here). For models that learn from little text and have to compare tokens across a text: rerankers, CLS vectors.
+    /// </summary>
+    Mimetic,
+}
+
 /// <summary>The sizes of a fresh model.</summary>
 public sealed record FreshModelOptions
 {
@@ -18,7 +32,10 @@ public sealed record FreshModelOptions
     /// <summary>The most tokens of a text.</summary>
     public int MaxPositions { get; init; } = 512;
 
-    /// <summary>How token vectors become one vector. A fresh model starts with the mean; CLS needs pre-training first.</summary>
+    /// <summary>How the weights are drawn.</summary>
+    public Initialization Initialization { get; init; } = Initialization.Bert;
+
+    /// <summary>How token vectors become one vector. A fresh model starts with the mean; CLS needs pre-training or <see cref="Initialization.Mimetic"/> first.</summary>
     public Checkpoints.PoolingMode Pooling { get; init; } = Checkpoints.PoolingMode.Mean;
 
     /// <summary>Seed of the weights.</summary>

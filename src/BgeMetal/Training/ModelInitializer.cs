@@ -6,14 +6,9 @@ using BgeMetal.Text;
 
 namespace BgeMetal.Training;
 
-/// <summary>
-/// Makes a fresh BERT with BERT's initialisation (Devlin et al. 2019; as transformers does it): weights and tables normal with standard deviation
-/// 0.02, the padding row and all biases zero, LayerNorm gains one.
-/// </summary>
+/// <summary>Makes a fresh BERT: weights and tables normal (<see cref="Initialization"/>), the padding row and all biases zero, LayerNorm gains one.</summary>
 public static class ModelInitializer
 {
-    private const double StandardDeviation = 0.02;
-
     /// <summary>Saves a fresh model with <paramref name="tokenizer"/>'s files to a new or empty directory, in Hugging Face's layout.</summary>
     /// <param name="directory">Where it goes.</param>
     /// <param name="tokenizer">A BERT WordPiece tokenizer; its vocabulary gives the size of the word table.</param>
@@ -37,26 +32,27 @@ public static class ModelInitializer
             MaxPositionEmbeddings = options.MaxPositions,
             TypeVocabSize = 2,
             PadTokenId = Math.Max(tokenizer.PadId, 0),
-            InitializerRange = StandardDeviation,
+            InitializerRange = InitialDistribution.BertDeviation,
         };
-        CheckpointWriter.Save(directory, config, Parameters(config.ToEncoderShape(), options.Seed), options.Pooling, normalize: true,
+        CheckpointWriter.Save(directory, config, Parameters(config.ToEncoderShape(), options), options.Pooling, normalize: true,
             options.MaxPositions, tokenizer.Files, new SaveOptions { Overwrite = overwrite });
         return config;
     }
 
-    private static List<NamedTensor> Parameters(EncoderShape shape, int seed)
+    private static List<NamedTensor> Parameters(EncoderShape shape, FreshModelOptions options)
     {
         LinearSpec pooler = new(["pooler.dense"], shape.HiddenSize, shape.HiddenSize);
-        IEnumerable<ParameterSpec> specs = BertEncoder.Specs(shape)
-            .Concat(BertEncoder.LinearSpecs(shape).Append(pooler).SelectMany(linear => linear.Parameters()));
-        return [.. specs.Select((spec, index) => new NamedTensor(spec.Name, spec.Shape, Values(spec, seed, index)))];
-    }
+        List<ParameterSpec> specs = [.. BertEncoder.Specs(shape), .. BertEncoder.LinearSpecs(shape).Append(pooler).SelectMany(linear => linear.Parameters())];
+        Dictionary<string, int> streams = specs.Index().ToDictionary(entry => entry.Item.Name, entry => entry.Index);
+        return [.. specs.Select(spec => new NamedTensor(spec.Name, spec.Shape, Values(spec)))];
 
-    private static float[] Values(ParameterSpec spec, int seed, int stream)
-    {
-        float[] values = new float[checked((int)spec.Count)];
-        Fill(spec, seed, stream, StandardDeviation, values);
-        return values;
+        float[] Values(ParameterSpec spec)
+        {
+            InitialDistribution distribution = InitialDistribution.Of(spec, shape, options.Initialization);
+            float[] values = new float[checked((int)spec.Count)];
+            Fill(spec, options.Seed, streams[distribution.Sequence], distribution.StandardDeviation, values);
+            return values;
+        }
     }
 
     /// <summary>Fresh values of one parameter, from a random sequence of its own.</summary>
