@@ -7,18 +7,26 @@ namespace BgeMetal.Kernels.Cuda;
 internal readonly record struct GemmPlan(KernelDevice Device, bool TensorCores, bool LargeTile, int Splits, int SplitDepth,
     long A, long B, int StrideA, int StrideB, int M, int N, int K, DevicePointer<FP32> Workspace)
 {
+    /// <summary>Which warp-group kernel runs it, where one does.</summary>
+    public WarpGroupTiling WarpGroups { get; init; }
+
     // A split shorter than this spends more time on partial sums than it saves.
     private const int MinimumSplitDepth = 256;
+
+    // More are not tried, for the host's sake.
+    private const int MostWarpGroupSplits = 16;
 
     /// <summary>Rows and columns of a block's tile.</summary>
     public int Block => LargeTile ? 128 : 64;
 
     /// <summary>
-    /// Prefers the large tile where it fills the device, splitting the depth if need be; otherwise the small tile. Two blocks share a
+    /// On Hopper, the warp-group kernel or mma.sync, whichever <see cref="GemmCost"/> predicts to be faster, given <paramref name="epilogueInstructions"/> an element. mma.sync
+    /// prefers the large tile where it fills the device, splitting the depth if need be; otherwise the small tile. Two blocks share a
     /// multiprocessor, so a product is worth splitting until there are twice as many blocks as multiprocessors. With <paramref name="paddedA"/> the stored rows
     /// of A are zero up to the next multiple of 8 elements, so that their length may be anything.
     /// </summary>
-    public static GemmPlan Choose<T, TForm>(KernelDevice device, int m, int n, int k, DeviceMatrix<T> a, DeviceMatrix<T> b, Workspace workspace, bool paddedA = false)
+    public static GemmPlan Choose<T, TForm>(KernelDevice device, int m, int n, int k, DeviceMatrix<T> a, DeviceMatrix<T> b, Workspace workspace, bool paddedA = false,
+        int epilogueInstructions = GemmCost.PlainEpilogue)
         where T : unmanaged, IElement where TForm : struct, IForm
     {
         bool tensorCores = T.SizeShift == 1 && a.IsAligned && b.IsAligned
@@ -30,9 +38,12 @@ internal readonly record struct GemmPlan(KernelDevice Device, bool TensorCores, 
         bool large = !tensorCores || (device.SharedMemoryPerBlock >= Tile128.SharedBytes && Math.Min(m, n) > 64 && largeBlocks * mostSplits >= device.MultiProcessors);
         long blocks = large ? largeBlocks : smallBlocks;
         long splits = blocks >= device.MultiProcessors ? 1 : Math.Min(mostSplits, (2L * device.MultiProcessors + blocks - 1) / blocks);
+        WarpGroupTiling tiling = tensorCores && device.HasWarpGroups && (n & 7) == 0
+            ? ChooseTiling(device, m, n, k, large ? 128 : 64, mostSplits, epilogueInstructions, ref splits) : WarpGroupTiling.None;
         int depth = (int)((k + splits - 1) / splits + 63) / 64 * 64;
         return new(device, tensorCores, large, (k + depth - 1) / depth, depth, a.Start.Address, b.Start.Address,
-            checked((int)a.Stride), checked((int)b.Stride), m, n, k, workspace.Start);
+            checked((int)a.Stride), checked((int)b.Stride), m, n, k, workspace.Start)
+        { WarpGroups = tiling };
     }
 
     /// <summary>Enqueues the product, and the sum of its splits if there are several.</summary>
@@ -66,9 +77,57 @@ internal readonly record struct GemmPlan(KernelDevice Device, bool TensorCores, 
         Epilogue = epilogue,
     };
 
+    // What is taken replaces mma.sync's splits. Products of four turns and more are not split: their last turn matters little.
+    private static WarpGroupTiling ChooseTiling(KernelDevice device, int m, int n, int k, int mmaBlock, long mostSplits, int epilogue, ref long splits)
+    {
+        int processors = device.MultiProcessors;
+        double best = GemmCost.Mma(m, n, k, (int)splits, processors, epilogue, mmaBlock);
+        WarpGroupTiling tiling = WarpGroupTiling.None;
+        foreach (int blockN in (ReadOnlySpan<int>)[256, 128])
+        {
+            long tiles = (m + 127L) / 128 * ((n + blockN - 1) / blockN), most = tiles >= 4 * processors ? 1 : Math.Min(mostSplits, MostWarpGroupSplits);
+            for (int tried = 1; tried <= most; tried++)
+            {
+                double cycles = blockN == 256 ? GemmCost.Tile256(m, n, k, tried, processors, epilogue) : GemmCost.Tile128(m, n, k, tried, processors, epilogue);
+                if (cycles >= best) continue;
+                (best, splits, tiling) = (cycles, tried, blockN == 256 ? WarpGroupTiling.Tile256 : WarpGroupTiling.Tile128);
+            }
+        }
+        return tiling;
+    }
+
+    // The maps follow the form: an operand whose depth is contiguous comes in boxes of all its rows, another in boxes of 64 x 64.
+    private void MultiplyByWarpGroups<T, TForm, TEpilogue>(TEpilogue epilogue)
+        where T : unmanaged, IElement where TForm : struct, IForm where TEpilogue : unmanaged, IEpilogue
+    {
+        bool wide = WarpGroups == WarpGroupTiling.Tile256;
+        int blockN = wide ? 256 : 128, tilesM = (M + IWarpGroupTile.BlockM - 1) / IWarpGroupTile.BlockM, tilesN = (N + blockN - 1) / blockN, items = tilesM * tilesN * Splits;
+        WarpGroupArguments<TEpilogue> arguments = new()
+        {
+            A = Device.Encode(TForm.AkContiguous ? new(A, K, M, StrideA * 2L, IWarpGroupTile.BlockM) : new(A, M, K, StrideA * 2L, TensorMap.BoxColumns)),
+            B = Device.Encode(TForm.BkContiguous ? new(B, K, N, StrideB * 2L, blockN) : new(B, N, K, StrideB * 2L, TensorMap.BoxColumns)),
+            M = M,
+            N = N,
+            K = K,
+            SplitDepth = SplitDepth,
+            TilesM = tilesM,
+            TilesN = tilesN,
+            Items = items,
+            Epilogue = epilogue,
+        };
+        GridSize grid = new(Math.Min(items, Device.MultiProcessors * (wide ? WarpGroupTile256.MinBlocks : WarpGroupTile128.MinBlocks)));
+        if (wide) Device.Launch(WarpGroupGemm.Multiply<T, TForm, WarpGroupTile256, Accumulator128, TEpilogue>, grid, arguments);
+        else Device.Launch(WarpGroupGemm.Multiply<T, TForm, WarpGroupTile128, Accumulator64, TEpilogue>, grid, arguments);
+    }
+
     private void Multiply<T, TForm, TEpilogue>(TEpilogue epilogue)
         where T : unmanaged, IElement where TForm : struct, IForm where TEpilogue : unmanaged, IEpilogue
     {
+        if (WarpGroups != WarpGroupTiling.None && epilogue.Vectorized != 0)
+        {
+            MultiplyByWarpGroups<T, TForm, TEpilogue>(epilogue);
+            return;
+        }
         GemmArguments<TEpilogue> arguments = Arguments(epilogue);
         GridSize grid = new((N + Block - 1) / Block, (M + Block - 1) / Block, Splits);
         if (!TensorCores) Device.Launch(ExactGemm.Multiply<T, TForm, TEpilogue>, grid, arguments);

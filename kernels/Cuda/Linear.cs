@@ -49,7 +49,8 @@ public static class Linear
         ArgumentNullException.ThrowIfNull(device);
         Check(shape);
         if (activation != LinearActivation.None && !residual.IsNull) throw new ArgumentException("a residual cannot follow an activation", nameof(residual));
-        GemmPlan plan = GemmPlan.Choose<T, Nt>(device, shape.Rows, shape.Outputs, shape.Inputs, x, weight, workspace);
+        GemmPlan plan = GemmPlan.Choose<T, Nt>(device, shape.Rows, shape.Outputs, shape.Inputs, x, weight, workspace,
+            epilogueInstructions: activation == LinearActivation.Gelu ? GemmCost.GeluEpilogue : GemmCost.PlainEpilogue);
         switch (activation)
         {
             case LinearActivation.Gelu: plan.Run<T, Nt, GeluOutput<T>>(new(y, bias, preActivation)); break;
@@ -69,7 +70,8 @@ public static class Linear
         ArgumentNullException.ThrowIfNull(device);
         Check(shape);
         if (accumulate && !preActivation.IsNull) throw new ArgumentException("a gradient through GELU is stored, not added", nameof(accumulate));
-        GemmPlan plan = GemmPlan.Choose<T, Nn>(device, shape.Rows, shape.Inputs, shape.Outputs, dy, weight, workspace);
+        GemmPlan plan = GemmPlan.Choose<T, Nn>(device, shape.Rows, shape.Inputs, shape.Outputs, dy, weight, workspace,
+            epilogueInstructions: preActivation.IsNull ? GemmCost.PlainEpilogue : GemmCost.GeluEpilogue);
         if (preActivation.IsNull) plan.Run<T, Nn, GradientOutput<T>>(new(dx, accumulate));
         else plan.Run<T, Nn, GeluGradientOutput<T>>(new(dx, preActivation));
     }

@@ -25,6 +25,16 @@ internal static unsafe class SharedBlock
         return (Base(ref bytes[0]) + (AlignmentSlack - 1)) & ~(AlignmentSlack - 1);
     }
 
+    /// <summary>
+    /// The address of the block's dynamic shared memory in a kernel that uses <see cref="TensorCopy"/>: a multiple of <see cref="TensorCopy.Alignment"/> as it
+    /// is, because <see cref="Runtime.PtxFixups"/> declares it so. Call once, first, from every thread.
+    /// </summary>
+    public static int OpenAligned()
+    {
+        ArrayView<byte> bytes = SharedMemory.GetDynamic<byte>();
+        return Base(ref bytes[0]);
+    }
+
     /// <summary>The address of a reference into shared memory.</summary>
     [IntrinsicImplementation]
     public static int Base(ref byte start)

@@ -26,20 +26,23 @@ public sealed record KernelReport
     public Occupancy? Occupancy => Assembled is { Registers: > 0 } known ? Reports.Occupancy.Of(Architecture, Kernel.Threads, known.Registers, SharedBytes) : null;
 
     /// <summary>Compiles a kernel and, where there is a ptxas, assembles it. Takes a fraction of a second.</summary>
-    /// <exception cref="ArgumentException">The architecture is none of <see cref="MultiprocessorLimits.Architectures"/>.</exception>
+    /// <exception cref="ArgumentException">The architecture is none of <see cref="MultiprocessorLimits.Architectures"/>, or lacks the kernel's instructions.</exception>
     /// <exception cref="InvalidOperationException">ptxas refuses the text.</exception>
     public static KernelReport Create(KernelDescriptor kernel, string architecture)
     {
         string ptx = Compile(kernel, architecture);
-        return new(kernel, architecture, ptx) { Assembled = KernelAssembler.IsAvailable ? KernelAssembler.Assemble(ptx, architecture, mix: true) : null };
+        return new(kernel, architecture, ptx)
+        {
+            Assembled = KernelAssembler.IsAvailable ? KernelAssembler.Assemble(ptx, kernel.TargetFor(architecture), mix: true) : null,
+        };
     }
 
     /// <summary>The text that <see cref="CudaDevice"/> loads for a GPU of this architecture.</summary>
-    /// <exception cref="ArgumentException">The architecture is none of <see cref="MultiprocessorLimits.Architectures"/>.</exception>
+    /// <exception cref="ArgumentException">The architecture is none of <see cref="MultiprocessorLimits.Architectures"/>, or lacks the kernel's instructions.</exception>
     public static string Compile(KernelDescriptor kernel, string architecture)
     {
         ArgumentNullException.ThrowIfNull(kernel);
         _ = MultiprocessorLimits.Of(architecture);
-        return PtxCompiler.Compile(kernel, architecture);
+        return PtxCompiler.Compile(kernel, kernel.TargetFor(architecture));
     }
 }

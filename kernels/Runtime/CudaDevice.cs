@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
+using BgeMetal.Kernels.Primitives;
 
 namespace BgeMetal.Kernels.Runtime;
 
@@ -15,12 +16,14 @@ public sealed unsafe class CudaDevice : KernelDevice
     private readonly KernelCache _cache;
     private readonly nint _context;
     private readonly int _ordinal;
+    private readonly TensorMaps _maps;
     private LaunchTimes? _times;
     private bool _disposed;
 
     private CudaDevice(DriverApi api, int ordinal, KernelCache cache)
     {
         Api = api;
+        _maps = new TensorMaps(api);
         _ordinal = ordinal;
         _cache = cache;
         byte* name = stackalloc byte[256];
@@ -71,6 +74,9 @@ public sealed unsafe class CudaDevice : KernelDevice
 
     internal DriverApi Api { get; }
 
+    // sm_90a is Hopper's alone: later architectures read PTX for sm_90, but not for sm_90a.
+    internal override bool HasWarpGroups => Architecture == "sm_90" && Api.KnowsWarpGroups;
+
     internal string Target { get; }
 
     /// <summary>Opens GPU <paramref name="index"/>.</summary>
@@ -115,10 +121,13 @@ public sealed unsafe class CudaDevice : KernelDevice
         return ((long)free, (long)total);
     }
 
-    /// <summary>Compiles (or reads from disk) and loads kernels side by side, so that no launch waits for one later.</summary>
+    /// <summary>Compiles (or reads from disk) and loads kernels side by side, so that no launch waits for one later; leaves out those of other architectures.</summary>
     /// <exception cref="OperationCanceledException">It was cancelled; what was loaded stays.</exception>
     public void Prepare(IEnumerable<KernelDescriptor> kernels, CancellationToken cancellationToken = default) => Parallel.ForEach(kernels,
-        new ParallelOptions { MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, 8), CancellationToken = cancellationToken }, kernel => _modules.Function(kernel));
+        new ParallelOptions { MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, 8), CancellationToken = cancellationToken }, kernel =>
+        {
+            if (kernel.Architecture is null || HasWarpGroups) _modules.Function(kernel);
+        });
 
     /// <inheritdoc/>
     public override DeviceMemory Allocate(long sizeBytes)
@@ -231,6 +240,8 @@ public sealed unsafe class CudaDevice : KernelDevice
         Bind();
         Api.Check(Api.cuMemFreeHost(memory.Address), "free pinned host memory");
     }
+
+    internal override TensorMap Encode(in TensorView view) => _maps.Of(view);
 
     private protected override void BeginTiming()
     {

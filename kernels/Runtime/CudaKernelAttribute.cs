@@ -71,4 +71,7 @@ public sealed class CudaKernelAttribute(string stem, KernelDirection direction, 
 
     /// <summary>True when the kernel must contain tensor-core instructions.</summary>
     public bool TensorCores { get; set; }
+
+    /// <summary>The one architecture that has the kernel's instructions, for example sm_90a; null for every architecture from sm_80 on.</summary>
+    public string? Architecture { get; set; }
 }

@@ -27,7 +27,7 @@ internal sealed unsafe class CudaModules(CudaDevice device, KernelCache cache)
     {
         if (kernel.SharedBytes > device.SharedMemoryPerBlock)
             throw new DeviceException($"{kernel.Name} needs {kernel.SharedBytes} bytes of shared memory, {device.Name} has {device.SharedMemoryPerBlock} for a block");
-        byte[] text = Encoding.UTF8.GetBytes(cache.Get(kernel, device.Target) + "\0"), name = Encoding.UTF8.GetBytes(kernel.EntryName + "\0");
+        byte[] text = Encoding.UTF8.GetBytes(cache.Get(kernel, kernel.TargetFor(device.Target)) + "\0"), name = Encoding.UTF8.GetBytes(kernel.EntryName + "\0");
         device.Bind();
         nint module = LoadModule(kernel, text), function = 0;
         _modules.Add(module);

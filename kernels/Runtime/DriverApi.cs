@@ -15,6 +15,9 @@ internal sealed unsafe partial class DriverApi
     /// <summary>11.8: the first driver that reads PTX 7.8, in which the kernels are written.</summary>
     public const int MinimumVersion = 11080;
 
+    /// <summary>12.0: the first driver that reads PTX 8.0, which knows what only sm_90a has.</summary>
+    public const int WarpGroupVersion = 12000;
+
 #pragma warning disable CS1591, IDE1006 // the driver's names are their own documentation
     public readonly delegate* unmanaged<uint, int> cuInit;
     public readonly delegate* unmanaged<int*, int> cuDriverGetVersion, cuDeviceGetCount;
@@ -47,6 +50,7 @@ internal sealed unsafe partial class DriverApi
     public readonly delegate* unmanaged<nint, int, int, int> cuFuncSetAttribute;
     public readonly delegate* unmanaged<nint, uint, uint, uint, uint, uint, uint, uint, nint, void**, void**, int> cuLaunchKernel;
     public readonly delegate* unmanaged<int, byte**, int> cuGetErrorName, cuGetErrorString;
+    public readonly delegate* unmanaged<void*, int, uint, long, ulong*, ulong*, uint*, uint*, int, int, int, int, int> cuTensorMapEncodeTiled;
 #pragma warning restore CS1591, IDE1006
 
     private const string KernelModuleVersion = "/proc/driver/nvidia/version";
@@ -97,7 +101,11 @@ internal sealed unsafe partial class DriverApi
         cuLaunchKernel = (delegate* unmanaged<nint, uint, uint, uint, uint, uint, uint, uint, nint, void**, void**, int>)Bind("cuLaunchKernel");
         cuGetErrorName = (delegate* unmanaged<int, byte**, int>)Bind("cuGetErrorName");
         cuGetErrorString = (delegate* unmanaged<int, byte**, int>)Bind("cuGetErrorString");
+        cuTensorMapEncodeTiled = (delegate* unmanaged<void*, int, uint, long, ulong*, ulong*, uint*, uint*, int, int, int, int, int>)BindIfPresent("cuTensorMapEncodeTiled");
     }
+
+    /// <summary>Whether kernels with tensor maps and warp-group products can be loaded and launched, on a GPU that has them.</summary>
+    public bool KnowsWarpGroups => _version >= WarpGroupVersion && cuTensorMapEncodeTiled != null;
 
     /// <summary>Loads and initialises the driver; <paramref name="path"/> names another library than the system's, for tests.</summary>
     /// <exception cref="DeviceException">There is no driver, it cannot start, or it is older than <see cref="MinimumVersion"/>.</exception>
@@ -141,6 +149,8 @@ internal sealed unsafe partial class DriverApi
 
     private nint Bind(string name) => NativeLibrary.TryGetExport(_library, name, out nint address)
         ? address : throw new DeviceException($"the CUDA driver lacks {name}: it is too old or not a CUDA driver");
+
+    private nint BindIfPresent(string name) => NativeLibrary.TryGetExport(_library, name, out nint address) ? address : 0;
 
     [GeneratedRegex(@"\b\d{3}\.\d+(\.\d+)?\b")]
     private static partial Regex ModuleVersion();

@@ -15,10 +15,14 @@ public sealed unsafe class EmulatedDevice : KernelDevice
     private readonly Context _context = PtxCompiler.CreateContext();
     private readonly Dictionary<KernelDescriptor, Delegate> _launchers = [];
     private readonly CPUAccelerator _accelerator;
+    private readonly int _warps;
 
-    /// <summary>Makes a device whose blocks have up to <paramref name="warps"/> warps of 32 lanes.</summary>
-    public EmulatedDevice(int warps = 8) =>
+    /// <summary>Makes a device whose blocks have up to <paramref name="warps"/> (a power of two) warps of 32 lanes.</summary>
+    public EmulatedDevice(int warps = 8)
+    {
+        _warps = warps;
         _accelerator = new CPUDevice(32, warps, 1).CreateCPUAccelerator(_context, CPUAcceleratorMode.Parallel);
+    }
 
     /// <inheritdoc/>
     public override string Name => "emulated";
@@ -28,6 +32,9 @@ public sealed unsafe class EmulatedDevice : KernelDevice
 
     /// <inheritdoc/>
     public override int SharedMemoryPerBlock => 227 * 1024;
+
+    // Warp-group products come in blocks of twelve warps.
+    internal override bool HasWarpGroups => _warps >= 12;
 
     /// <inheritdoc/>
     public override DeviceMemory Allocate(long sizeBytes) => new(this, (long)NativeMemory.AlignedAlloc((nuint)Math.Max(sizeBytes, 1), Alignment), sizeBytes);

@@ -16,6 +16,7 @@ public sealed class KernelDescriptor
         MinBlocks = attribute.MinBlocks;
         SharedBytes = attribute.SharedBytes;
         TensorCores = attribute.TensorCores;
+        Architecture = attribute.Architecture;
         ArgumentType = method.GetParameters() is [{ ParameterType: { IsValueType: true } type }]
             ? type : throw new InvalidOperationException($"kernel {name} must take exactly one struct");
     }
@@ -43,6 +44,17 @@ public sealed class KernelDescriptor
 
     /// <summary>True when it must contain tensor-core instructions.</summary>
     public bool TensorCores { get; }
+
+    /// <summary>The one architecture that has its instructions, for example sm_90a; null where every one has them.</summary>
+    public string? Architecture { get; }
+
+    /// <summary>Whether a GPU of <paramref name="architecture"/> (sm_80, sm_90, ...) can run it: sm_90a is what sm_90 has and no other architecture.</summary>
+    public bool RunsOn(string architecture) => Architecture is null || Architecture == architecture || Architecture == architecture + "a";
+
+    /// <summary>What its text is compiled for on a GPU of <paramref name="architecture"/>.</summary>
+    /// <exception cref="ArgumentException">It does not run there.</exception>
+    public string TargetFor(string architecture) => RunsOn(architecture) ? Architecture ?? architecture
+        : throw new ArgumentException($"{Name} is for {Architecture} only, not for {architecture}", nameof(architecture));
 
     /// <summary>The struct that is the kernel's parameter block.</summary>
     public Type ArgumentType { get; }

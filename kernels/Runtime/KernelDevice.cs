@@ -25,6 +25,9 @@ public abstract class KernelDevice : IDisposable
     /// <summary>The most shared memory that one block can have, in bytes.</summary>
     public abstract int SharedMemoryPerBlock { get; }
 
+    /// <summary>Whether kernels for sm_90a run here: warp-group products, and bulk copies by tensor maps.</summary>
+    internal virtual bool HasWarpGroups => false;
+
     /// <summary>Takes the time of every launch from now on, complete after <see cref="Synchronize"/>; null for none. Not while a graph is captured.</summary>
     public KernelProfile? Profile { get; set; }
 
@@ -97,6 +100,10 @@ public abstract class KernelDevice : IDisposable
     internal abstract void Free(DeviceMemory memory);
 
     internal abstract void Free(PinnedMemory memory);
+
+    /// <summary>The tensor map of a matrix, for a kernel's arguments; only where <see cref="HasWarpGroups"/>.</summary>
+    /// <exception cref="DeviceException">The driver refuses the view.</exception>
+    internal virtual TensorMap Encode(in TensorView view) => TensorMap.Readable(view);
 
     /// <summary>Before a launch whose time is taken; here, where kernels run at once, by the host's clock.</summary>
     private protected virtual void BeginTiming() => _begun = Stopwatch.GetTimestamp();

@@ -31,10 +31,11 @@ internal static class PtxCompiler
     /// <exception cref="InternalCompilerException">The method uses what ILGPU cannot compile.</exception>
     public static string Compile(KernelDescriptor kernel, string target)
     {
-        // ISA 7.8 is the first that knows sm_90 and is read by every driver from 11.8 on; nothing here needs a newer one.
+        // ISA 7.8 is the first that knows sm_90 and is read by every driver from 11.8 on; what only sm_90a has came with ISA 8.0 and CUDA 12.
         CudaArchitecture architecture = target.StartsWith("sm_9", StringComparison.Ordinal) ? CudaArchitecture.SM_90 : CudaArchitecture.SM_80;
+        CudaInstructionSet language = target.EndsWith('a') ? CudaInstructionSet.ISA_80 : CudaInstructionSet.ISA_78;
         using Context context = CreateContext();
-        using PTXBackend backend = new(context, new CudaCapabilityContext(architecture), architecture, CudaInstructionSet.ISA_78, null);
+        using PTXBackend backend = new(context, new CudaCapabilityContext(architecture), architecture, language, null);
         EntryPointDescription entry = EntryPointDescription.FromExplicitlyGroupedKernel(kernel.Method);
         CompiledKernel compiled = backend.Compile(entry, new KernelSpecialization(kernel.Threads, kernel.MinBlocks));
         return PtxFixups.Apply(((PTXCompiledKernel)compiled).PTXAssembly, target, kernel.EntryName);

@@ -1,18 +1,21 @@
 using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
+using BgeMetal.Kernels.Primitives;
 
 namespace BgeMetal.Kernels.Runtime;
 
 /// <summary>
 /// What the text that ILGPU writes needs before it is loaded. Branches lose <c>.uni</c>, because ptxas unrolls no loop whose back edge carries it;
 /// <c>.target</c> names the real architecture (ILGPU stops at sm_80); the entry gets the kernel's own name and numbered names are renumbered in
-/// order of appearance, because they contain counters of the compiling process and a text that changes misses the driver's own cache; the empty functions that stand for intrinsics go; 128-byte aligned parameters (tensor maps) are declared with the alignment the hardware asks for.
+/// order of appearance, because they contain counters of the compiling process and a text that changes misses the driver's own cache; the empty functions that stand for intrinsics go; a kernel that copies by tensor maps gets its parameters, which begin with them,
+/// and its shared memory declared with the alignment that the copy engine asks for,
+/// and loses the moves of a register to itself, which would touch accumulators while a product is under way.
 /// </summary>
 internal static partial class PtxFixups
 {
     /// <summary>Part of the disk cache's key: raise it when the fix-ups change.</summary>
-    public const int Revision = 1;
+    public const int Revision = 2;
 
     /// <summary>The text to load for architecture <paramref name="target"/>, for example "sm_90".</summary>
     public static string Apply(string ptx, string target, string entryName)
@@ -20,10 +23,18 @@ internal static partial class PtxFixups
         string text = ptx.Replace("\r\n", "\n").Replace("bra.uni", "bra");
         text = Target().Replace(text, $".target {target}");
         text = RemoveUncalled(text);
-        text = TensorMap().Replace(text, ".param .align 64 .b8 $1[128]");
+        if (text.Contains(TensorCopy.Parameters, StringComparison.Ordinal)) text = SelfMove().Replace(PlaceTensorMaps(text), "");
         Match entry = Entry().Match(text);
         if (entry.Success) text = text.Replace(entry.Groups[1].Value, entryName);
         return Renumber(text);
+    }
+
+    private static string PlaceTensorMaps(string text)
+    {
+        string parameters = Parameters().Match(text).Groups[1].Value;
+        text = Parameters().Replace(text, match => match.Value.Replace(".align 8", ".align 64", StringComparison.Ordinal));
+        text = DynamicShared().Replace(text, $"$1.align {TensorCopy.Alignment} ");
+        return text.Replace(TensorCopy.Parameters, parameters, StringComparison.Ordinal);
     }
 
     // Intrinsics leave functions behind that nobody calls: the text was put in the place of the call.
@@ -53,8 +64,14 @@ internal static partial class PtxFixups
     [GeneratedRegex(@"^\.visible \.func (?:\([^)]*\) )?(\w+)\([^)]*\)\s*(?:;|\{.*?^\}\s*?$)\n*", RegexOptions.Multiline | RegexOptions.Singleline)]
     private static partial Regex Function();
 
-    [GeneratedRegex(@"\.param \.align 8 \.b8 (\w+)\[128\]")]
-    private static partial Regex TensorMap();
+    [GeneratedRegex(@"\.entry\s+\w+\(\s*\.param \.align 8 \.b8 (\w+)\[\d+\]")]
+    private static partial Regex Parameters();
+
+    [GeneratedRegex(@"^\s*mov\.\w+\s+(%\w+), \1;\n", RegexOptions.Multiline)]
+    private static partial Regex SelfMove();
+
+    [GeneratedRegex(@"(\.extern \.shared )\.align \d+ ")]
+    private static partial Regex DynamicShared();
 
     [GeneratedRegex(@"\.entry\s+(\w+)\s*\(")]
     private static partial Regex Entry();

@@ -23,7 +23,8 @@ internal static class KernelListCommand
         Command command = new("list", "List the CUDA kernels") { filter, format, costs, architecture };
         command.SetAction(parsed =>
         {
-            IReadOnlyList<KernelDescriptor> kernels = [.. KernelRegistry.All.Where(k => k.Name.Contains(parsed.GetValue(filter)!, StringComparison.OrdinalIgnoreCase))];
+            IReadOnlyList<KernelDescriptor> kernels = [.. KernelRegistry.All.Where(k => k.Name.Contains(parsed.GetValue(filter)!, StringComparison.OrdinalIgnoreCase)
+                && (!parsed.GetValue(costs) || k.RunsOn(parsed.GetValue(architecture)!)))];
             IReadOnlyDictionary<KernelDescriptor, KernelReport>? reports = parsed.GetValue(costs) ? Assemble(kernels, parsed.GetValue(architecture)!, terminal.Cancellation) : null;
             if (parsed.GetValue(format) == "json") KernelsCommand.WriteJson(terminal, json => Write(json, kernels, reports));
             else Write(terminal, kernels, reports);

@@ -24,7 +24,7 @@ internal static class KernelsCommand
         Command command = new("ptx", "Print the PTX of a kernel, exactly as it is loaded") { name, architecture };
         command.SetAction(parsed =>
         {
-            terminal.Out.Write(KernelReport.Compile(Find(parsed.GetRequiredValue(name)), parsed.GetValue(architecture)!));
+            terminal.Out.Write(KernelReport.Compile(Find(parsed.GetRequiredValue(name), parsed.GetValue(architecture)!), parsed.GetValue(architecture)!));
             return ExitCode.Done;
         });
         return command;
@@ -38,7 +38,7 @@ internal static class KernelsCommand
         Command command = new("show", "Show what a kernel costs: registers, shared memory, spills, instructions (with NVIDIA's ptxas and cuobjdump), occupancy, formulas") { name, architecture, format };
         command.SetAction(parsed =>
         {
-            KernelDescriptor kernel = Find(parsed.GetRequiredValue(name));
+            KernelDescriptor kernel = Find(parsed.GetRequiredValue(name), parsed.GetValue(architecture)!);
             KernelReport report;
             try
             {
@@ -60,6 +60,12 @@ internal static class KernelsCommand
 
     /// <summary>The option that says which GPU.</summary>
     public static CliOption<string> Architecture() => Opt.Choice("--arch", "The GPU's architecture", "sm_90", [.. MultiprocessorLimits.Architectures]);
+
+    private static KernelDescriptor Find(string name, string architecture)
+    {
+        KernelDescriptor kernel = Find(name);
+        return kernel.RunsOn(architecture) ? kernel : throw new BgeMetalException($"--arch {architecture}", $"{kernel.Name} is for {kernel.Architecture} only");
+    }
 
     private static KernelDescriptor Find(string name)
     {

@@ -62,6 +62,28 @@ public sealed class PtxFixupsTests
     }
 
     [Fact]
-    public void Tensor_maps_are_aligned_as_the_hardware_asks() =>
-        Assert.Contains(".param .align 64 .b8 _map_0[128]", PtxFixups.Apply(Text, "sm_90", "K"), StringComparison.Ordinal);
+    public void A_kernel_that_copies_by_tensor_maps_gets_what_the_engine_asks_for()
+    {
+        const string text = """
+            .extern .shared .align 4 .b8 __dyn_shared_alloca[];
+
+            .visible .entry Kernel_4711(
+            	.param .align 8 .b8 _arguments_101[336]
+            )
+            {
+            	ld.param.b64	%rd1, [_arguments_101];
+            	mov.b64 m, __tensor_map_parameters;
+            	mov.f32	%f1, %f1;
+            	mov.f32	%f1, %f12;
+            	ret;
+            }
+
+            """;
+        string result = PtxFixups.Apply(text, "sm_90a", "K");
+        Assert.Contains(".param .align 64 .b8 _arguments_0[336]", result, StringComparison.Ordinal);
+        Assert.Contains(".extern .shared .align 1024 .b8", result, StringComparison.Ordinal);
+        Assert.Contains("mov.b64 m, _arguments_0;", result, StringComparison.Ordinal);
+        Assert.DoesNotContain("%f1, %f1;", result, StringComparison.Ordinal);
+        Assert.Contains("%f1, %f12;", result, StringComparison.Ordinal);
+    }
 }

@@ -46,9 +46,25 @@ public sealed partial class PtxasGateTests
         Ptxas.RequireOrSkip();
         string[] faults = [.. s_assembled.Value
             .Where(e => e.Value.TensorCoreInstructions > 0 != e.Key.Kernel.TensorCores)
-            .Select(e => $"{e.Key.Kernel} {e.Key.Target}: {e.Value.TensorCoreInstructions} HMMA")];
+            .Select(e => $"{e.Key.Kernel} {e.Key.Target}: {e.Value.TensorCoreInstructions} HMMA or HGMMA")];
         Assert.Empty(faults);
         Assert.Contains(s_assembled.Value.Keys, key => key.Kernel.TensorCores);
+    }
+
+    [Fact]
+    public void Warp_group_products_are_compiled_for_their_one_architecture_and_have_their_registers_moved()
+    {
+        KernelDescriptor[] kernels = [.. s_texts.Value.Keys.Where(key => key.Target == "sm_90a").Select(key => key.Kernel)];
+        Assert.NotEmpty(kernels);
+        foreach (KernelDescriptor kernel in kernels)
+        {
+            string text = s_texts.Value[(kernel, "sm_90a")];
+            Assert.False(kernel.RunsOn("sm_80") || kernel.RunsOn("sm_100"));
+            Assert.DoesNotContain(s_texts.Value.Keys, key => key.Kernel == kernel && key.Target != "sm_90a");
+            Assert.Contains("wgmma.mma_async", text, StringComparison.Ordinal);
+            Assert.Contains("cp.async.bulk.tensor", text, StringComparison.Ordinal);
+            Assert.Equal(kernel.Name.Contains("Tile256", StringComparison.Ordinal), text.Contains("setmaxnreg.inc", StringComparison.Ordinal));
+        }
     }
 
     [Fact]
@@ -96,7 +112,7 @@ public sealed partial class PtxasGateTests
     private static Dictionary<(KernelDescriptor, string), string> CompileAll()
     {
         ConcurrentDictionary<(KernelDescriptor, string), string> texts = [];
-        Parallel.ForEach(from kernel in KernelRegistry.All from target in s_targets select (kernel, target),
+        Parallel.ForEach(from kernel in KernelRegistry.All from target in s_targets where kernel.RunsOn(target) select (kernel, target: kernel.TargetFor(target)),
             item => texts[item] = PtxCompiler.Compile(item.kernel, item.target));
         return new(texts);
     }
