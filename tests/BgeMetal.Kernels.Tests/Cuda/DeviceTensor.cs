@@ -122,6 +122,13 @@ public sealed class GpuFixture : IDisposable
         return Device!;
     }
 
+    /// <summary>The GPU, if it has sm_90a's instructions; skips the calling test otherwise.</summary>
+    public CudaDevice HopperOrSkip()
+    {
+        Assert.SkipUnless(DeviceOrSkip().HasWarpGroups, "the GPU or its driver has no warp-group products");
+        return Device!;
+    }
+
     public void Dispose() => Device?.Dispose();
 }
 

@@ -52,6 +52,7 @@ internal static class PtxArithmetic
     {
         string type = instruction.Type, name = instruction.Operation[0];
         if (name == "cvt") return Convert(instruction, s);
+        if (name == "cvta") return s[0];
         if (type == "f32") return BitConverter.SingleToUInt32Bits(OnFloats(name, s));
         if (type == "pred") return OnPredicates(name, s);
         bool wide = Bits(type) == 64, signed = type[0] == 's';

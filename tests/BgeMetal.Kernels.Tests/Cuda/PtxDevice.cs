@@ -9,13 +9,18 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 /// what their C# bodies do: the emulated device runs the bodies, this one the text. Threads of a warp advance by themselves and meet at shuffles,
 /// matrix loads and matrix products; those of a block at barriers.
 /// </summary>
-public sealed unsafe class PtxDevice : KernelDevice
+public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups = false) : KernelDevice
 {
     private readonly Dictionary<KernelDescriptor, PtxProgram> _programs = [];
 
+    /// <summary>Changes each kernel's text before it is run: to see that a mistake is noticed.</summary>
+    public Func<string, string> Change { get; init; } = text => text;
+
     public override string Name => "interpreted PTX";
 
-    public override int MultiProcessors => 4;
+    public override int MultiProcessors => multiProcessors;
+
+    internal override bool HasWarpGroups => hasWarpGroups;
 
     public override int SharedMemoryPerBlock => 227 * 1024;
 
@@ -42,12 +47,12 @@ public sealed unsafe class PtxDevice : KernelDevice
     private protected override void LaunchCore<TArguments>(Action<TArguments> kernel, KernelDescriptor descriptor, GridSize grid, ref TArguments arguments)
     {
         if (!_programs.TryGetValue(descriptor, out PtxProgram? program))
-            _programs.Add(descriptor, program = PtxProgram.Parse(PtxCompiler.Compile(descriptor, "sm_90")));
+            _programs.Add(descriptor, program = PtxProgram.Parse(Change(PtxCompiler.Compile(descriptor, descriptor.TargetFor("sm_90")))));
         byte[] bytes = MemoryMarshal.AsBytes(new ReadOnlySpan<TArguments>(in arguments)).ToArray();
         for (int z = 0; z < grid.Z; z++)
             for (int y = 0; y < grid.Y; y++)
                 for (int x = 0; x < grid.X; x++)
-                    RunBlock(program, new PtxBlock(bytes, descriptor.SharedBytes, (grid.X, grid.Y, grid.Z), (x, y, z), descriptor.Threads), descriptor.Threads);
+                    RunBlock(program, new PtxBlock(program, bytes, descriptor.SharedBytes, (grid.X, grid.Y, grid.Z), (x, y, z), descriptor.Threads), descriptor.Threads);
     }
 
     protected override void Dispose(bool disposing)
@@ -62,11 +67,12 @@ public sealed unsafe class PtxDevice : KernelDevice
         {
             bool progress = false;
             for (int w = 0; w < count; w += 32) progress |= RunWarp(program, threads.AsSpan(w, 32));
-            if (progress) continue;
-            // Nobody can go on alone: all that are left must stand at the same barrier.
+            if (progress || block.Transfers.Deliver()) continue;
+            // Nobody can go on alone, and nothing more arrives: all that are left must stand at the same barrier.
             int position = threads.First(t => !t.Exited).Position;
             if (program.Code[position].Flow != PtxFlow.Barrier || threads.Any(t => t.Exited || t.Position != position))
-                throw new InvalidOperationException($"threads wait for each other at '{program.Code[position].Text}'");
+                throw new InvalidOperationException("threads wait for each other at "
+                    + string.Join(" and ", threads.Where(t => !t.Exited).Select(t => $"'{program.Code[t.Position].Text}'").Distinct()));
             foreach (PtxThread thread in threads) thread.Position++;
         }
     }
@@ -79,7 +85,7 @@ public sealed unsafe class PtxDevice : KernelDevice
             foreach (PtxThread lane in lanes) progress |= RunAlone(program, lane);
             if (lanes[0].Exited) return progress;
             PtxInstruction instruction = program.Code[lanes[0].Position];
-            if (instruction.Flow == PtxFlow.Barrier) return progress;
+            if (instruction.Flow is PtxFlow.Barrier or PtxFlow.TransferWait) return progress;
             foreach (PtxThread lane in lanes)
                 if (lane.Exited || lane.Position != lanes[0].Position) throw new InvalidOperationException($"a warp is not whole at '{instruction.Text}'");
             Together(instruction, lanes);
@@ -94,6 +100,13 @@ public sealed unsafe class PtxDevice : KernelDevice
         while (!thread.Exited)
         {
             PtxInstruction instruction = program.Code[thread.Position];
+            if (instruction.Flow == PtxFlow.TransferWait && thread.Block.Transfers.Passes(thread, instruction))
+            {
+                thread.Execute(instruction);
+                thread.Position++;
+                progress = true;
+                continue;
+            }
             if (instruction.Flow > PtxFlow.Return) return progress;
             progress = true;
             bool passes = thread.Passes(instruction);
@@ -123,6 +136,11 @@ public sealed unsafe class PtxDevice : KernelDevice
                 ulong votes = 0;
                 for (int i = 0; i < 32; i++) votes |= (lanes[i].Read(o[1]) & 1) << i;
                 for (int i = 0; i < 32; i++) lanes[i][o[0].Slot] = votes;
+                break;
+            case PtxFlow.WarpSync:
+                break;
+            case PtxFlow.WarpGroup:
+                lanes[0].Block.TensorCores[lanes[0].Index / 32].Execute(instruction, lanes);
                 break;
             case PtxFlow.LoadMatrix:
                 LoadMatrices(o, instruction.Operation.Contains("trans"), lanes);

@@ -14,6 +14,9 @@ internal enum PtxFlow
     Vote,
     LoadMatrix,
     Multiply,
+    WarpSync,
+    WarpGroup,
+    TransferWait,
 }
 
 /// <summary>A value, a place or several: a register slot, an immediate, an address (slot + offset), a special register or a vector of slots.</summary>
@@ -40,16 +43,19 @@ internal sealed partial class PtxProgram
 {
     private readonly List<Dictionary<string, int>> _scopes = [[]];
     private readonly Dictionary<string, int> _labels = [];
+    private readonly string _parameters;
 
-    private PtxProgram(string body)
+    private PtxProgram(string header, string body)
     {
+        _parameters = ParameterName().Match(header).Groups[1].Value;
+        SharedAlignment = SharedBlockAlignment().Match(header) is { Success: true } match ? int.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture) : 1;
         int start = 0;
         for (int i = 0; i < body.Length; i++)
         {
             bool blank = string.IsNullOrWhiteSpace(body[start..i]);
             if (blank && body[i] == '{') _scopes.Add([]);
             else if (blank && body[i] == '}') _scopes.RemoveAt(_scopes.Count - 1);
-            else if (body[i] == ':') _labels[body[start..i].Trim()] = Code.Count;
+            else if (body[i] == ':' && body[i + 1] != ':' && body[i - 1] != ':') _labels[body[start..i].Trim()] = Code.Count;
             else if (body[i] == ';') Statement(body[start..i].Trim());
             else continue;
             start = i + 1;
@@ -64,12 +70,15 @@ internal sealed partial class PtxProgram
     /// <summary>Register slots of a thread.</summary>
     public int Slots { get; private set; }
 
+    /// <summary>What the text declares dynamic shared memory to be aligned to.</summary>
+    public int SharedAlignment { get; }
+
     /// <summary>Parses the one kernel in <paramref name="ptx"/>, whose one parameter is its argument struct.</summary>
     public static PtxProgram Parse(string ptx)
     {
         string text = Comment().Replace(ptx, "");
         int entry = text.IndexOf(".entry", StringComparison.Ordinal), open = text.IndexOf('{', entry), close = text.LastIndexOf('}');
-        return new PtxProgram(text[(open + 1)..close]);
+        return new PtxProgram(text[..open], text[(open + 1)..close]);
     }
 
     private void Statement(string text)
@@ -97,7 +106,10 @@ internal sealed partial class PtxProgram
         {
             "bra" => PtxFlow.Branch,
             "ret" => PtxFlow.Return,
+            "bar" when operation[1] == "warp" => PtxFlow.WarpSync,
             "bar" => PtxFlow.Barrier,
+            "wgmma" => PtxFlow.WarpGroup,
+            "mbarrier" when operation[1] == "try_wait" => PtxFlow.TransferWait,
             "shfl" => PtxFlow.Shuffle,
             "vote" => PtxFlow.Vote,
             "ldmatrix" => PtxFlow.LoadMatrix,
@@ -121,6 +133,8 @@ internal sealed partial class PtxProgram
     private PtxOperand Operand(string text)
     {
         if (text[0] == '{') return new(-1, 0, null, [.. text.Trim('{', '}').Split(',').Select(part => Operand(part.Trim()))]);
+        // The engine's operand: a map and where its box begins.
+        if (text[0] == '[' && text.Contains('{')) return new(-1, 0, null, [.. text.Split(['[', ']', '{', '}', ',', ' '], StringSplitOptions.RemoveEmptyEntries).Select(Operand)]);
         if (text[0] == '[')
         {
             string[] parts = text.Trim('[', ']').Split('+');
@@ -129,7 +143,7 @@ internal sealed partial class PtxProgram
         }
         if (TryLookup(text, out int register)) return PtxOperand.Register(register);
         if (char.IsAsciiDigit(text[0]) || text[0] == '-') return new(-1, Number(text), null, null);
-        return new(-1, 0, text, null);
+        return text == _parameters ? new(-1, 0, null, null) : new(-1, 0, text, null);
     }
 
     private int Lookup(string name) => TryLookup(name, out int slot) ? slot : throw new NotSupportedException($"unknown register {name}");
@@ -146,6 +160,12 @@ internal sealed partial class PtxProgram
         text.StartsWith("0f", StringComparison.OrdinalIgnoreCase) || text.StartsWith("0x", StringComparison.Ordinal)
             ? ulong.Parse(text[2..], NumberStyles.HexNumber, CultureInfo.InvariantCulture)
             : text[0] == '-' ? (ulong)long.Parse(text, CultureInfo.InvariantCulture) : ulong.Parse(text, CultureInfo.InvariantCulture);
+
+    [GeneratedRegex(@"\.param[^;]*?(\w+)\[\d+\]")]
+    private static partial Regex ParameterName();
+
+    [GeneratedRegex(@"\.extern \.shared \.align (\d+)")]
+    private static partial Regex SharedBlockAlignment();
 
     [GeneratedRegex(@"//[^\n]*")]
     private static partial Regex Comment();

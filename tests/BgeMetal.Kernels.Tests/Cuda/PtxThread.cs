@@ -2,47 +2,14 @@ using System.Runtime.InteropServices;
 
 namespace BgeMetal.Kernels.Tests.Cuda;
 
-/// <summary>The block that threads of an interpreted kernel run in.</summary>
-internal sealed unsafe class PtxBlock(byte[] arguments, int sharedBytes, (int X, int Y, int Z) grid, (int X, int Y, int Z) index, int threads)
-{
-    /// <summary>Where dynamic shared memory begins: deliberately no multiple of 128.</summary>
-    public const int SharedStart = 1040;
-
-    public byte[] Arguments { get; } = arguments;
-
-    public byte[] Shared { get; } = Poisoned(SharedStart + sharedBytes);
-
-    public int Special(string name, int thread) => name switch
-    {
-        "%tid.x" => thread,
-        "%tid.y" or "%tid.z" => 0,
-        "%ntid.x" => threads,
-        "%ntid.y" or "%ntid.z" => 1,
-        "%ctaid.x" => index.X,
-        "%ctaid.y" => index.Y,
-        "%ctaid.z" => index.Z,
-        "%nctaid.x" => grid.X,
-        "%nctaid.y" => grid.Y,
-        "%nctaid.z" => grid.Z,
-        "%dynamic_smem_size" => Shared.Length - SharedStart,
-        "__dyn_shared_alloca" => SharedStart,
-        _ => throw new NotSupportedException(name),
-    };
-
-    private static byte[] Poisoned(int size)
-    {
-        byte[] bytes = new byte[size];
-        bytes.AsSpan().Fill(0xff);
-        return bytes;
-    }
-}
-
 /// <summary>One thread of an interpreted kernel: its registers and everything it can do by itself.</summary>
 internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
 {
     private readonly ulong[] _registers = new ulong[slots];
     private readonly Queue<List<(int Target, long Source, int Size, int Read)>> _groups = [];
+    private readonly int[] _inFlight = new int[slots], _written = new int[slots];
     private List<(int Target, long Source, int Size, int Read)> _open = [];
+    private int _fences = 1, _accumulating;
 
     public int Position { get; set; }
 
@@ -56,7 +23,11 @@ internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
 
     public bool Passes(PtxInstruction instruction) => instruction.Guard < 0 || (_registers[instruction.Guard] != 0) != instruction.GuardNegated;
 
-    public ulong Read(PtxOperand operand) => operand.Slot >= 0 ? _registers[operand.Slot]
+    public PtxBlock Block => block;
+
+    public int Index => index;
+
+    public ulong Read(PtxOperand operand) => operand.Slot >= 0 ? _registers[Settled(operand.Slot)]
         : operand.Special is { } name ? (ulong)block.Special(name, index) : operand.Immediate;
 
     public Span<byte> SharedBytes(PtxOperand address, int size)
@@ -75,7 +46,12 @@ internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
         {
             case "ld": Load(instruction); break;
             case "st": Store(instruction); break;
+            case "cp" when instruction.Operation[2] == "bulk": block.Transfers.Copy(this, instruction); break;
             case "cp": AsyncCopy(instruction); break;
+            case "mbarrier" when instruction.Flow == PtxFlow.TransferWait: Write(o[0], 1); break;
+            case "mbarrier": block.Transfers.Signal(this, instruction); break;
+            case "fence": block.Transfers.Fence(instruction); break;
+            case "setmaxnreg": break;
             case "setp": Write(o[0], PtxArithmetic.Compare(instruction.Operation[1], type, Read(o[1]), Read(o[2])) ? 1ul : 0ul); break;
             case "selp": Write(o[0], Read(o[3]) != 0 ? Read(o[1]) : Read(o[2])); break;
             case "mov" when o[0].Vector is { } parts: Unpack(parts, Read(o[1])); break;
@@ -85,7 +61,34 @@ internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
         }
     }
 
-    private void Write(PtxOperand operand, ulong value) => _registers[operand.Slot] = value;
+    /// <summary>An asynchronous product begins to change registers that nobody touched since the last fence; until it is waited for, nobody may.</summary>
+    public void BeginAccumulation(PtxOperand[] registers)
+    {
+        foreach (PtxOperand register in registers)
+        {
+            if (_written[register.Slot] == _fences) throw new InvalidOperationException("an accumulator was written and no wgmma.fence followed");
+            _inFlight[register.Slot]++;
+        }
+        _accumulating++;
+    }
+
+    /// <summary>The product is done with its registers.</summary>
+    public void EndAccumulation(PtxOperand[] registers)
+    {
+        foreach (PtxOperand register in registers) _inFlight[register.Slot]--;
+        _accumulating--;
+    }
+
+    /// <summary>What was written so far is what the next products begin with.</summary>
+    public void FenceAccumulators() => _fences++;
+
+    private int Settled(int slot) => _accumulating == 0 || _inFlight[slot] == 0 ? slot : throw new InvalidOperationException("a register is touched while a product accumulates in it");
+
+    private void Write(PtxOperand operand, ulong value)
+    {
+        _registers[Settled(operand.Slot)] = value;
+        _written[operand.Slot] = _fences;
+    }
 
     private void Unpack(PtxOperand[] parts, ulong value)
     {

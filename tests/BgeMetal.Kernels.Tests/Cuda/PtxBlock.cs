@@ -1,0 +1,48 @@
+namespace BgeMetal.Kernels.Tests.Cuda;
+
+/// <summary>The block that threads of an interpreted kernel run in.</summary>
+internal sealed class PtxBlock
+{
+    private readonly (int X, int Y, int Z) _grid, _index;
+    private readonly int _threads;
+
+    public PtxBlock(PtxProgram program, byte[] arguments, int sharedBytes, (int X, int Y, int Z) grid, (int X, int Y, int Z) index, int threads)
+    {
+        (Arguments, _grid, _index, _threads) = (arguments, grid, index, threads);
+        // Where dynamic shared memory begins: deliberately aligned no better than the text asks for, and no multiple of 128 if it does not.
+        SharedStart = program.SharedAlignment > 16 ? 3 * program.SharedAlignment : 1040;
+        Shared = new byte[SharedStart + sharedBytes];
+        Shared.AsSpan().Fill(0xff);
+        Transfers = new PtxTransfers(this);
+        TensorCores = [.. Enumerable.Range(0, (threads + 31) / 32).Select(warp => new PtxWarpGroup(this, warp))];
+    }
+
+    public int SharedStart { get; }
+
+    public byte[] Arguments { get; }
+
+    public byte[] Shared { get; }
+
+    /// <summary>The copy engine and the barriers it signals.</summary>
+    public PtxTransfers Transfers { get; }
+
+    /// <summary>Each warp's asynchronous products.</summary>
+    public PtxWarpGroup[] TensorCores { get; }
+
+    public int Special(string name, int thread) => name switch
+    {
+        "%tid.x" => thread,
+        "%tid.y" or "%tid.z" => 0,
+        "%ntid.x" => _threads,
+        "%ntid.y" or "%ntid.z" => 1,
+        "%ctaid.x" => _index.X,
+        "%ctaid.y" => _index.Y,
+        "%ctaid.z" => _index.Z,
+        "%nctaid.x" => _grid.X,
+        "%nctaid.y" => _grid.Y,
+        "%nctaid.z" => _grid.Z,
+        "%dynamic_smem_size" => Shared.Length - SharedStart,
+        "__dyn_shared_alloca" => SharedStart,
+        _ => throw new NotSupportedException(name),
+    };
+}
