@@ -69,6 +69,13 @@ public sealed class BenchOp
         from dtype in CudaTypes
         from shape in dtype == DType.BFloat16 || CudaTypes.Count == 1 ? CudaShapes : OtherShapes ?? [CudaShapes[0]]
         select new BenchCase(this, new BenchShape(shape), dtype);
+
+    /// <summary>The cases at other shapes than the table's: those that have the sizes of the table's, and no others.</summary>
+    internal IEnumerable<BenchCase> CudaCases(IReadOnlyList<BenchShape> shapes) => Cuda is null ? [] :
+        from dtype in CudaTypes
+        from shape in shapes
+        where shape.Names.ToHashSet().SetEquals(new BenchShape(CudaShapes[0]).Names)
+        select new BenchCase(this, shape, dtype);
 }
 
 /// <summary>One operation at one shape in one type.</summary>

@@ -23,6 +23,12 @@ public sealed class BenchShape
     /// <summary>The shape as it was written.</summary>
     public string Text { get; }
 
+    /// <summary>The names of the sizes.</summary>
+    public IEnumerable<string> Names => _sizes.Select(size => size.Name);
+
+    /// <summary>The same shape with other sizes.</summary>
+    internal BenchShape With(Func<string, int, int> size) => new(string.Join(' ', _sizes.Select(old => $"{old.Name}={size(old.Name, old.Value)}")));
+
     /// <summary>One size.</summary>
     /// <exception cref="KeyNotFoundException">The shape has no such size.</exception>
     public int this[string name]

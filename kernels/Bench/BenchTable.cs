@@ -26,6 +26,7 @@ public static class BenchTable
     private static readonly string[] s_cudaPooling = ["B=128 L=128 D=768", "B=32 L=512 D=384", "B=512 L=128 D=1024"];
     private static readonly string[] s_cudaVectors = ["B=4096 D=768", "B=65536 D=384"];
     private static readonly string[] s_cudaAttention = ["B=128 L=128 H=12 Dh=64", "B=128 L=128 H=12 Dh=32", "B=32 L=512 H=12 Dh=64", "B=512 L=32 H=12 Dh=32"];
+    private static readonly string[] s_cudaRagged = ["B=128 L=512 H=12 Dh=64", "B=128 L=512 H=12 Dh=32"];
     private static readonly string[] s_cudaContrastive = ["B=1024 G=8 D=768", "B=64 G=8 D=384", "B=8192 G=8 D=1024"];
     private static readonly string[] s_cudaGroups = ["B=4096 G=16"];
     private static readonly string[] s_cudaVocabulary = ["T=4096 V=30522 D=768", "T=2048 V=21128 D=512", "T=1024 V=250002 D=1024"];
@@ -67,6 +68,10 @@ public static class BenchTable
         {
             Cpu = LinearCalls.WithGelu, CpuShapes = s_cpuFused,
             Cuda = CudaCalls.Prepare<LinearGeluForward>, CudaShapes = s_cudaUp, OtherShapes = s_cudaFew,
+        },
+        new("Linear", "LinearGeluInference", Forward, "2 T K N", "E (T K + K N + T N)")
+        {
+            Cuda = CudaCalls.Prepare<LinearGeluInferenceForward>, CudaShapes = s_cudaUp, OtherShapes = s_cudaFew,
         },
         new("Linear", "LinearResidual", Forward, "2 T K N", "E (T K + K N + 2 T N)")
         {
@@ -123,6 +128,9 @@ public static class BenchTable
             Cpu = AttentionCalls.BackwardWithDropout, CpuShapes = s_cpuAttentionTraining,
             Cuda = CudaCalls.Prepare<AttentionDropoutGradient>, CudaShapes = s_cudaAttention,
         },
+        // Lengths are even over 1..L: half the tokens, a third of the scores.
+        new("Attention", "AttentionRagged", Forward, "4 B L L H Dh / 3", "2 E B L H Dh") { Cuda = CudaCalls.Prepare<RaggedAttentionForward>, CudaShapes = s_cudaRagged },
+        new("Attention", "AttentionRagged", Backward, "10 B L L H Dh / 3", "4 E B L H Dh") { Cuda = CudaCalls.Prepare<RaggedAttentionGradient>, CudaShapes = s_cudaRagged },
         new("Attention", "MaskedAttention", Forward, "4 B L L H Dh", "4 E B L H Dh + B L L / 8")
         {
             Cpu = AttentionCalls.Masked, CpuShapes = ["B=16 L=128 H=12 Dh=32", "B=4 L=512 H=12 Dh=32"],

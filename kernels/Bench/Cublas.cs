@@ -48,10 +48,8 @@ internal sealed unsafe class Cublas : IDisposable
     /// <exception cref="DeviceException">The library is there and does not start.</exception>
     public static Cublas? TryLoad(CudaDevice device, string? path = null)
     {
-        string[] names = path is not null ? [path] : OperatingSystem.IsWindows() ? ["cublas64_13.dll", "cublas64_12.dll", "cublas64_11.dll"]
-            : ["libcublas.so.13", "libcublas.so.12", "libcublas.so.11", "libcublas.so"];
         nint library = 0;
-        if (!names.Any(name => NativeLibrary.TryLoad(name, out library))) return null;
+        if (!(path is not null ? [path] : CublasSearch.Candidates()).Any(name => TryLoad(name, out library))) return null;
         device.Bind();
         try
         {
@@ -78,6 +76,14 @@ internal sealed unsafe class Cublas : IDisposable
     {
         _ = _destroy(_handle);
         NativeLibrary.Free(_library);
+    }
+
+    // The library needs another of its folder, which the loader finds only once it is loaded.
+    private static bool TryLoad(string name, out nint library)
+    {
+        if (Path.GetDirectoryName(name) is { Length: > 0 } folder)
+            NativeLibrary.TryLoad(Path.Combine(folder, Path.GetFileName(name).Replace("libcublas", "libcublasLt", StringComparison.Ordinal)), out _);
+        return NativeLibrary.TryLoad(name, out library);
     }
 
     private Action Prepare<T>(CublasForm form, CudaOperands o, BenchShape s, int type) where T : unmanaged, IElement

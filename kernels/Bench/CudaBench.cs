@@ -7,8 +7,11 @@ namespace BgeMetal.Kernels.Bench;
 /// <summary>How the GPU bench measures; the defaults follow from the device.</summary>
 internal sealed record CudaBenchSettings
 {
-    /// <summary>Seconds of measuring a case.</summary>
+    /// <summary>Seconds of measuring a case at most.</summary>
     public double Seconds { get; init; } = 0.25;
+
+    /// <summary>Seconds of the whole run, limits included: cases get less as it runs out, and those behind its end are left out. 0 for no limit.</summary>
+    public double BudgetSeconds { get; init; }
 
     /// <summary>The fewest samples, whatever they cost.</summary>
     public int FewestSamples { get; init; } = 11;
@@ -42,15 +45,16 @@ internal sealed class CudaBench : IDisposable
     private readonly CudaBenchSettings _settings;
     private readonly DeviceClock _clock;
     private readonly DeviceMemory _workspace;
+    private readonly RandomPatterns _patterns = new();
     private readonly Cublas? _cublas;
     private readonly Dictionary<DType, Roofline> _rooflines = [];
     private readonly string _driver;
-    private double _bytesPerSecond;
+    private double _bytesPerSecond, _seconds;
 
     /// <summary>A bench on a device, which stays the caller's.</summary>
     public CudaBench(KernelDevice device, CudaBenchSettings settings)
     {
-        (_device, _settings, _clock) = (device, settings, new DeviceClock(device));
+        (_device, _settings, _clock, _seconds) = (device, settings, new DeviceClock(device), settings.Seconds);
         _workspace = device.Allocate(settings.WorkspaceLength * sizeof(float));
         _cublas = device is CudaDevice gpu ? Cublas.TryLoad(gpu, settings.CublasPath) : null;
         _driver = (device as CudaDevice)?.Driver ?? "none";
@@ -70,11 +74,17 @@ internal sealed class CudaBench : IDisposable
 
     /// <summary>Measures a case: the kernels, and cuBLAS beside them where there is a peer.</summary>
     /// <exception cref="DeviceException">Its operands do not fit the device, or a kernel fails.</exception>
-    public IEnumerable<BenchResult> Measure(BenchCase item)
+    public IEnumerable<BenchResult> Measure(BenchCase item) => Measure(item, _settings.Seconds);
+
+    /// <summary>The same within <paramref name="seconds"/> of measuring.</summary>
+    /// <exception cref="DeviceException">Its operands do not fit the device, or a kernel fails.</exception>
+    public IEnumerable<BenchResult> Measure(BenchCase item, double seconds)
     {
+        bool hasPeer = _cublas is not null && item.Op.Peer != CublasForm.None;
+        _seconds = hasPeer ? seconds / 2 : seconds;
         yield return Measure(item, "cuda", operands => item.Op.Cuda!(operands, item.Shape, item.DType));
-        if (_cublas is { } peer && item.Op.Peer != CublasForm.None)
-            yield return Measure(item, "cublas", operands => peer.Prepare(item.Op.Peer, operands, item.Shape, item.DType));
+        if (hasPeer)
+            yield return Measure(item, "cublas", operands => _cublas!.Prepare(item.Op.Peer, operands, item.Shape, item.DType));
     }
 
     /// <inheritdoc/>
@@ -90,7 +100,7 @@ internal sealed class CudaBench : IDisposable
     private BenchResult Measure(BenchCase item, string backend, Func<CudaOperands, Action> prepare)
     {
         Roofline roofline = RooflineOf(item.DType);
-        using CudaOperands operands = new(_device, Workspace);
+        using CudaOperands operands = new(_device, Workspace, _patterns);
         List<Action> calls = [];
         // At least two sets, so that no call reads what the call before it wrote.
         while (calls.Count < 2 || (operands.SizeBytes < _settings.RotateBytes && calls.Count < MostCopies)) calls.Add(prepare(operands));
@@ -119,7 +129,7 @@ internal sealed class CudaBench : IDisposable
         if (graph is not null) sample();
         List<double> times = [];
         long begin = Stopwatch.GetTimestamp();
-        while (times.Count < _settings.FewestSamples || (Stopwatch.GetElapsedTime(begin).TotalSeconds < _settings.Seconds && times.Count < MostSamples))
+        while (times.Count < _settings.FewestSamples || (Stopwatch.GetElapsedTime(begin).TotalSeconds < _seconds && times.Count < MostSamples))
             times.Add(_clock.TimeUs(sample) / (rounds * calls.Count));
         return times;
     }
@@ -154,7 +164,7 @@ internal sealed class CudaBench : IDisposable
 
     private double MedianSeconds(Func<CudaOperands, Action> prepare)
     {
-        using CudaOperands operands = new(_device, Workspace);
+        using CudaOperands operands = new(_device, Workspace, _patterns);
         List<double> times = Sample([prepare(operands)]);
         times.Sort();
         return times[times.Count / 2] * 1e-6;

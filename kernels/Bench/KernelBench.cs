@@ -9,7 +9,14 @@ public static class KernelBench
     public static IReadOnlyList<BenchCase> CpuCases(string filter) => [.. BenchTable.All.SelectMany(op => op.CpuCases()).Where(item => item.Matches(filter))];
 
     /// <summary>The GPU's cases that match a filter.</summary>
-    public static IReadOnlyList<BenchCase> CudaCases(string filter) => [.. BenchTable.All.SelectMany(op => op.CudaCases()).Where(item => item.Matches(filter))];
+    public static IReadOnlyList<BenchCase> CudaCases(string filter) => CudaCases(filter, []);
+
+    /// <summary>The GPU's cases that match a filter, at the shapes given instead of the table's; an operation gets those that have all of its sizes.</summary>
+    public static IReadOnlyList<BenchCase> CudaCases(string filter, IReadOnlyList<BenchShape> shapes)
+    {
+        ArgumentNullException.ThrowIfNull(shapes);
+        return [.. BenchTable.All.SelectMany(op => shapes.Count == 0 ? op.CudaCases() : op.CudaCases(shapes)).Where(item => item.Matches(filter))];
+    }
 
     /// <summary>
     /// Measures on the CPU. The first results are the roofline's own: copy bandwidth and the multiply-add peak of the same threads.
@@ -29,22 +36,33 @@ public static class KernelBench
     /// Measures on a GPU. The first results are the roofline's own: multiply-adds, tensor cores, copy bandwidth. Where cuBLAS is installed, plain products
     /// are followed by its result. A case whose operands do not fit the memory is left out and reported.
     /// </summary>
+    /// <param name="device">The GPU.</param>
+    /// <param name="cases">What to measure.</param>
+    /// <param name="seconds">Time to spend on a case at most; a few samples are always taken.</param>
+    /// <param name="budgetSeconds">Time to spend on everything: cases get less, and the last ones are left out, where it does not suffice. 0 for no limit.</param>
+    /// <param name="report">Takes a line about what is left out, and whether there is a peer.</param>
     /// <exception cref="DeviceException">A kernel fails.</exception>
-    public static IEnumerable<BenchResult> RunOnCuda(CudaDevice device, IReadOnlyList<BenchCase> cases, double seconds, Action<string> report)
+    public static IEnumerable<BenchResult> RunOnCuda(CudaDevice device, IReadOnlyList<BenchCase> cases, double seconds, double budgetSeconds, Action<string> report)
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(report);
-        return RunOnCuda(device, cases, new CudaBenchSettings { Seconds = seconds, RotateBytes = 2L * device.SecondLevelCacheBytes }, report);
+        return RunOnCuda(device, cases, new CudaBenchSettings { Seconds = seconds, BudgetSeconds = budgetSeconds, RotateBytes = 2L * device.SecondLevelCacheBytes }, report);
     }
 
     internal static IEnumerable<BenchResult> RunOnCuda(KernelDevice device, IReadOnlyList<BenchCase> cases, CudaBenchSettings settings, Action<string> report)
     {
+        TimeBudget budget = new(settings.BudgetSeconds, settings.Seconds);
         using CudaBench bench = new(device, settings);
         report(bench.HasCublas ? "cuBLAS is there: products are measured beside it" : "no cuBLAS on this machine: products have no peer");
         foreach (BenchResult limit in bench.Limits()) yield return limit;
-        foreach (BenchCase item in cases)
+        foreach ((int index, BenchCase item) in cases.Index())
         {
-            using IEnumerator<BenchResult> results = bench.Measure(item).GetEnumerator();
+            if (budget.IsSpent)
+            {
+                report($"{cases.Count - index} of {cases.Count} cases are left out, from {item} on: the time is spent");
+                break;
+            }
+            using IEnumerator<BenchResult> results = bench.Measure(item, budget.Next(cases.Count - index)).GetEnumerator();
             while (TryNext(results, item, report)) yield return results.Current;
         }
     }

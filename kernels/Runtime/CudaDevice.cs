@@ -129,6 +129,9 @@ public sealed unsafe class CudaDevice : KernelDevice
             if (kernel.Architecture is null || HasWarpGroups) _modules.Function(kernel);
         });
 
+    /// <summary>A kernel, loaded now or before.</summary>
+    internal LoadedKernel Load(KernelDescriptor kernel) => _modules.Load(kernel);
+
     /// <inheritdoc/>
     public override DeviceMemory Allocate(long sizeBytes)
     {

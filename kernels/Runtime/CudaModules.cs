@@ -1,21 +1,32 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Text;
 
 namespace BgeMetal.Kernels.Runtime;
+
+/// <summary>A kernel that a GPU has loaded.</summary>
+/// <param name="Function">Its entry, a CUfunction.</param>
+/// <param name="TextMs">Milliseconds of compiling its PTX, or of reading it from the disk.</param>
+/// <param name="DriverMs">Milliseconds in which the driver made machine code of it, or found that in its own cache.</param>
+internal readonly record struct LoadedKernel(nint Function, double TextMs, double DriverMs);
 
 /// <summary>The kernels that a GPU has loaded, each a module of its own. Thread-safe: several kernels load side by side, each once.</summary>
 internal sealed unsafe class CudaModules(CudaDevice device, KernelCache cache)
 {
     private const int MaxDynamicSharedSize = 8, StaticSharedLimit = 48 * 1024;
 
-    private readonly ConcurrentDictionary<KernelDescriptor, Lazy<nint>> _functions = new();
+    private readonly ConcurrentDictionary<KernelDescriptor, Lazy<LoadedKernel>> _functions = new();
     private readonly ConcurrentBag<nint> _modules = [];
     private readonly DriverApi _api = device.Api;
 
     /// <summary>The kernel's entry, compiled and loaded at the first call.</summary>
     /// <exception cref="DeviceException">The driver refuses the text, or the kernel needs more shared memory than there is.</exception>
-    public nint Function(KernelDescriptor kernel) =>
-        _functions.GetOrAdd(kernel, static (k, modules) => new Lazy<nint>(() => modules.LoadFunction(k)), this).Value;
+    public nint Function(KernelDescriptor kernel) => Load(kernel).Function;
+
+    /// <summary>The same with the time that the first call took.</summary>
+    /// <exception cref="DeviceException">The driver refuses the text, or the kernel needs more shared memory than there is.</exception>
+    public LoadedKernel Load(KernelDescriptor kernel) =>
+        _functions.GetOrAdd(kernel, static (k, modules) => new Lazy<LoadedKernel>(() => modules.LoadFunction(k)), this).Value;
 
     /// <summary>Unloads everything.</summary>
     public void Unload()
@@ -23,18 +34,22 @@ internal sealed unsafe class CudaModules(CudaDevice device, KernelCache cache)
         foreach (nint module in _modules) _api.cuModuleUnload(module);
     }
 
-    private nint LoadFunction(KernelDescriptor kernel)
+    private LoadedKernel LoadFunction(KernelDescriptor kernel)
     {
         if (kernel.SharedBytes > device.SharedMemoryPerBlock)
             throw new DeviceException($"{kernel.Name} needs {kernel.SharedBytes} bytes of shared memory, {device.Name} has {device.SharedMemoryPerBlock} for a block");
+        long begin = Stopwatch.GetTimestamp();
         byte[] text = Encoding.UTF8.GetBytes(cache.Get(kernel, kernel.TargetFor(device.Target)) + "\0"), name = Encoding.UTF8.GetBytes(kernel.EntryName + "\0");
+        double textMs = Stopwatch.GetElapsedTime(begin).TotalMilliseconds;
         device.Bind();
+        begin = Stopwatch.GetTimestamp();
         nint module = LoadModule(kernel, text), function = 0;
+        double driverMs = Stopwatch.GetElapsedTime(begin).TotalMilliseconds;
         _modules.Add(module);
         fixed (byte* pointer = name) _api.Check(_api.cuModuleGetFunction(&function, module, pointer), $"find {kernel.Name} in its module");
         if (kernel.SharedBytes > StaticSharedLimit)
             _api.Check(_api.cuFuncSetAttribute(function, MaxDynamicSharedSize, kernel.SharedBytes), $"give {kernel.Name} {kernel.SharedBytes} bytes of shared memory");
-        return function;
+        return new LoadedKernel(function, textMs, driverMs);
     }
 
     private nint LoadModule(KernelDescriptor kernel, byte[] text)

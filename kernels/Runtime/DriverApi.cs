@@ -48,6 +48,8 @@ internal sealed unsafe partial class DriverApi
     public readonly delegate* unmanaged<nint, int> cuModuleUnload;
     public readonly delegate* unmanaged<nint*, nint, byte*, int> cuModuleGetFunction;
     public readonly delegate* unmanaged<nint, int, int, int> cuFuncSetAttribute;
+    public readonly delegate* unmanaged<int*, int, nint, int> cuFuncGetAttribute;
+    public readonly delegate* unmanaged<int*, nint, int, nuint, int> cuOccupancyMaxActiveBlocksPerMultiprocessor;
     public readonly delegate* unmanaged<nint, uint, uint, uint, uint, uint, uint, uint, nint, void**, void**, int> cuLaunchKernel;
     public readonly delegate* unmanaged<int, byte**, int> cuGetErrorName, cuGetErrorString;
     public readonly delegate* unmanaged<void*, int, uint, long, ulong*, ulong*, uint*, uint*, int, int, int, int, int> cuTensorMapEncodeTiled;
@@ -98,6 +100,8 @@ internal sealed unsafe partial class DriverApi
         cuModuleUnload = (delegate* unmanaged<nint, int>)Bind("cuModuleUnload");
         cuModuleGetFunction = (delegate* unmanaged<nint*, nint, byte*, int>)Bind("cuModuleGetFunction");
         cuFuncSetAttribute = (delegate* unmanaged<nint, int, int, int>)Bind("cuFuncSetAttribute");
+        cuFuncGetAttribute = (delegate* unmanaged<int*, int, nint, int>)Bind("cuFuncGetAttribute");
+        cuOccupancyMaxActiveBlocksPerMultiprocessor = (delegate* unmanaged<int*, nint, int, nuint, int>)Bind("cuOccupancyMaxActiveBlocksPerMultiprocessor");
         cuLaunchKernel = (delegate* unmanaged<nint, uint, uint, uint, uint, uint, uint, uint, nint, void**, void**, int>)Bind("cuLaunchKernel");
         cuGetErrorName = (delegate* unmanaged<int, byte**, int>)Bind("cuGetErrorName");
         cuGetErrorString = (delegate* unmanaged<int, byte**, int>)Bind("cuGetErrorString");

@@ -8,10 +8,10 @@ internal readonly struct AttentionForward : ICudaCall
 {
     public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => Prepare<T>(o, s, default, training: false);
 
-    /// <summary>The same with dropout or with logSumExp for the backward pass.</summary>
-    public static Action Prepare<T>(CudaOperands o, BenchShape s, DropoutMask dropout, bool training) where T : unmanaged, IElement
+    /// <summary>The same with dropout, with logSumExp for the backward pass, or with sequences of all lengths.</summary>
+    public static Action Prepare<T>(CudaOperands o, BenchShape s, DropoutMask dropout, bool training, bool ragged = false) where T : unmanaged, IElement
     {
-        AttentionOperands<T> a = new(o, s);
+        AttentionOperands<T> a = new(o, s, ragged);
         DeviceMatrix<T> output = o.Matrix<T>(a.Shape.Queries, a.Width);
         DevicePointer<FP32> log = training ? o.Values<FP32>((long)a.Shape.Heads * a.Shape.Queries) : default;
         return () => Attention.Forward(o.Device, a.Shape, a.Q, a.K, a.V, a.Offsets, a.Offsets, dropout, default, output, log);
@@ -22,6 +22,12 @@ internal readonly struct AttentionForward : ICudaCall
 internal readonly struct AttentionDropoutForward : ICudaCall
 {
     public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => AttentionForward.Prepare<T>(o, s, DropoutForward.Mask(o), training: true);
+}
+
+/// <summary>Sequences of all lengths up to L.</summary>
+internal readonly struct RaggedAttentionForward : ICudaCall
+{
+    public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => AttentionForward.Prepare<T>(o, s, default, training: true, ragged: true);
 }
 
 /// <summary>Every query sees a random half of the keys.</summary>
@@ -42,10 +48,10 @@ internal readonly struct AttentionGradient : ICudaCall
 {
     public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => Prepare<T>(o, s, default, masked: false);
 
-    /// <summary>The same with dropout, or with a random half of the keys hidden.</summary>
-    public static Action Prepare<T>(CudaOperands o, BenchShape s, DropoutMask dropout, bool masked) where T : unmanaged, IElement
+    /// <summary>The same with dropout, with a random half of the keys hidden, or with sequences of all lengths.</summary>
+    public static Action Prepare<T>(CudaOperands o, BenchShape s, DropoutMask dropout, bool masked, bool ragged = false) where T : unmanaged, IElement
     {
-        AttentionOperands<T> a = new(o, s), gradients = new(o, s);
+        AttentionOperands<T> a = new(o, s, ragged), gradients = new(o, s, ragged);
         DeviceMatrix<T> output = o.Matrix<T>(a.Shape.Queries, a.Width), dy = o.Matrix<T>(a.Shape.Queries, a.Width);
         long rows = (long)a.Shape.Heads * a.Shape.Queries;
         DevicePointer<FP32> log = o.Values<FP32>(rows), delta = o.Values<FP32>(rows);
@@ -61,6 +67,12 @@ internal readonly struct AttentionDropoutGradient : ICudaCall
     public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => AttentionGradient.Prepare<T>(o, s, DropoutForward.Mask(o), masked: false);
 }
 
+/// <summary>Sequences of all lengths up to L.</summary>
+internal readonly struct RaggedAttentionGradient : ICudaCall
+{
+    public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => AttentionGradient.Prepare<T>(o, s, default, masked: false, ragged: true);
+}
+
 /// <summary>With dropout and a random half of the keys hidden.</summary>
 internal readonly struct MaskedAttentionGradient : ICudaCall
 {
@@ -70,15 +82,20 @@ internal readonly struct MaskedAttentionGradient : ICudaCall
 /// <summary>What all of them read.</summary>
 internal readonly struct AttentionOperands<T> where T : unmanaged, IElement
 {
-    public AttentionOperands(CudaOperands o, BenchShape s)
+    public AttentionOperands(CudaOperands o, BenchShape s, bool ragged = false)
     {
         int sequences = s["B"], length = s["L"], heads = s["H"], headDim = s["Dh"];
         Width = heads * headDim;
-        Shape = new(sequences, checked(sequences * length), length, length, heads, headDim, 1 / MathF.Sqrt(headDim));
+        int[] offsets = new int[sequences + 1];
+        for (int i = 0; i < sequences; i++) offsets[i + 1] = checked(offsets[i] + (ragged ? RaggedLength(i, length) : length));
+        Shape = new(sequences, offsets[^1], length, length, heads, headDim, 1 / MathF.Sqrt(headDim));
         DevicePointer<T> rows = o.Values<T>(3L * Shape.Queries * Width);
         (Q, K, V) = (Part(rows, 0), Part(rows, 1), Part(rows, 2));
-        Offsets = o.Integers(sequences + 1, length);
+        Offsets = o.Upload<int>(offsets);
     }
+
+    /// <summary>Lengths from 1 to <paramref name="longest"/>, evenly spread and without order (Knuth's multiplicative hash): a peer can compute the same.</summary>
+    public static int RaggedLength(int index, int longest) => 1 + (int)((long)(uint)(index * 2654435761L) * longest >> 32);
 
     public AttentionShape Shape { get; }
 

@@ -1,4 +1,4 @@
-using System.Runtime.InteropServices;
+using System.Runtime.CompilerServices;
 using BgeMetal.Kernels.Cuda;
 using BgeMetal.Kernels.Primitives;
 using BgeMetal.Kernels.Runtime;
@@ -6,10 +6,10 @@ using BgeMetal.Kernels.Runtime;
 namespace BgeMetal.Kernels.Bench;
 
 /// <summary>
-/// The operands of one call on a GPU, freed together. Contents are random: a block of random numbers is made on the host once for each type and repeated on
-/// the device, because zeros would let the GPU run at a higher clock than real data does.
+/// The operands of one call on a GPU, freed together. Contents are random: a pattern of random numbers is copied to the device and repeated there, because
+/// zeros would let the GPU run at a higher clock than real data does.
 /// </summary>
-internal sealed class CudaOperands(KernelDevice device, Workspace workspace, int patternLength = 1 << 20) : IDisposable
+internal sealed class CudaOperands(KernelDevice device, Workspace workspace, RandomPatterns patterns) : IDisposable
 {
     private readonly List<DeviceMemory> _memory = [];
 
@@ -19,6 +19,9 @@ internal sealed class CudaOperands(KernelDevice device, Workspace workspace, int
     /// <summary>Room for intermediate sums, shared by all cases.</summary>
     public Workspace Workspace { get; } = workspace;
 
+    /// <summary>All of the memory, in the order in which it was asked for.</summary>
+    public IReadOnlyList<DeviceMemory> Memory => _memory;
+
     /// <summary>Bytes taken so far.</summary>
     public long SizeBytes { get; private set; }
 
@@ -26,10 +29,10 @@ internal sealed class CudaOperands(KernelDevice device, Workspace workspace, int
     public DeviceMatrix<T> Matrix<T>(long rows, int columns, float scale = 1) where T : unmanaged, IElement => new(Values<T>(rows * columns, scale), columns);
 
     /// <summary>Values in [-scale, scale).</summary>
-    public DevicePointer<T> Values<T>(long count, float scale = 1) where T : unmanaged, IElement => Fill<T>(count, random => ((random.NextSingle() * 2) - 1) * scale);
+    public DevicePointer<T> Values<T>(long count, float scale = 1) where T : unmanaged, IElement => Fill<T>(count, -scale, scale);
 
     /// <summary>Values in [0, 1).</summary>
-    public DevicePointer<T> Positive<T>(long count) where T : unmanaged, IElement => Fill<T>(count, random => random.NextSingle());
+    public DevicePointer<T> Positive<T>(long count) where T : unmanaged, IElement => Fill<T>(count, 0, 1);
 
     /// <summary>first + i * step modulo <paramref name="modulus"/>.</summary>
     public DevicePointer<int> Integers(int count, int step, int modulus = int.MaxValue)
@@ -50,7 +53,7 @@ internal sealed class CudaOperands(KernelDevice device, Workspace workspace, int
     /// <summary>Uninitialised memory.</summary>
     public DevicePointer<T> Reserve<T>(long count) where T : unmanaged
     {
-        DeviceMemory memory = Device.Allocate(count * Marshal.SizeOf<T>());
+        DeviceMemory memory = Device.Allocate(count * Unsafe.SizeOf<T>());
         _memory.Add(memory);
         SizeBytes += memory.SizeBytes;
         return memory.Slice<T>(0, count);
@@ -62,19 +65,11 @@ internal sealed class CudaOperands(KernelDevice device, Workspace workspace, int
         foreach (DeviceMemory memory in _memory) memory.Dispose();
     }
 
-    private DevicePointer<T> Fill<T>(long count, Func<Random, float> value) where T : unmanaged, IElement
+    private DevicePointer<T> Fill<T>(long count, float low, float high) where T : unmanaged, IElement
     {
         DevicePointer<T> pointer = Reserve<T>(count);
-        Random random = new(1);
-        long size = 1L << T.SizeShift, bytes = count * size, pattern = Math.Min(count, patternLength) * size;
-        byte[] block = new byte[pattern];
-        for (int offset = 0; offset < pattern; offset += (int)size)
-        {
-            uint bits = T.ToBits(value(random));
-            if (size == 4) MemoryMarshal.Write(block.AsSpan(offset), bits);
-            else MemoryMarshal.Write(block.AsSpan(offset), (ushort)bits);
-        }
-        Device.Upload<byte>(block, new DevicePointer<byte>(pointer.Address));
+        long bytes = count << T.SizeShift, pattern = Math.Min(count, patterns.Length) << T.SizeShift;
+        Device.Upload(patterns.Of<T>(low, high)[..(int)pattern], pointer.Cast<byte>());
         for (long done = pattern; done < bytes; done *= 2) Device.Copy(pointer.Address, pointer.Address + done, Math.Min(done, bytes - done));
         return pointer;
     }

@@ -18,14 +18,23 @@ internal readonly struct LinearForward : ICudaCall
 /// <summary>y = GELU(x W^T + bias), with what GELU saw kept for the backward pass.</summary>
 internal readonly struct LinearGeluForward : ICudaCall
 {
-    public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement
+    public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => Prepare<T>(o, s, training: true);
+
+    /// <summary>The same, or as an encoder that is not trained calls it.</summary>
+    public static Action Prepare<T>(CudaOperands o, BenchShape s, bool training) where T : unmanaged, IElement
     {
         LinearShape shape = LinearOperands.Shape(s);
         DeviceMatrix<T> x = o.Matrix<T>(shape.Rows, shape.Inputs), w = o.Matrix<T>(shape.Outputs, shape.Inputs, 0.05f);
-        DeviceMatrix<T> saved = o.Matrix<T>(shape.Rows, shape.Outputs), y = o.Matrix<T>(shape.Rows, shape.Outputs);
+        DeviceMatrix<T> saved = training ? o.Matrix<T>(shape.Rows, shape.Outputs) : default, y = o.Matrix<T>(shape.Rows, shape.Outputs);
         DevicePointer<T> bias = o.Values<T>(shape.Outputs);
         return () => Linear.Forward(o.Device, shape, x, w, bias, LinearActivation.Gelu, saved, default, y, o.Workspace);
     }
+}
+
+/// <summary>y = GELU(x W^T + bias), with nothing kept.</summary>
+internal readonly struct LinearGeluInferenceForward : ICudaCall
+{
+    public static Action Prepare<T>(CudaOperands o, BenchShape s) where T : unmanaged, IElement => LinearGeluForward.Prepare<T>(o, s, training: false);
 }
 
 /// <summary>y = x W^T + bias + residual.</summary>

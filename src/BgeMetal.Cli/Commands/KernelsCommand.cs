@@ -9,13 +9,13 @@ using BgeMetal.Kernels.Runtime;
 
 namespace BgeMetal.Cli.Commands;
 
-/// <summary><c>kernels</c>: the CUDA kernels, looked at without a GPU (list, show, ptx), and all kernels measured (bench).</summary>
+/// <summary><c>kernels</c>: the CUDA kernels, looked at without a GPU (list, show, ptx), and all kernels measured (bench), tried on a GPU (probe), repeated there (repeat).</summary>
 internal static class KernelsCommand
 {
     private const int NamesOffered = 3, InstructionsShown = 12;
 
     public static Command Create(Terminal terminal) =>
-        new("kernels", "List, show and time the kernels") { KernelListCommand.Create(terminal), Show(terminal), Ptx(terminal), KernelBenchCommand.Create(terminal) };
+        new("kernels", "List, show, time and try the kernels") { KernelListCommand.Create(terminal), Show(terminal), Ptx(terminal), KernelBenchCommand.Create(terminal), KernelProbeCommand.Create(terminal), KernelRepeatCommand.Create(terminal) };
 
     private static Command Ptx(Terminal terminal)
     {

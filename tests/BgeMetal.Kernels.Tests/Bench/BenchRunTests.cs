@@ -39,7 +39,7 @@ public sealed class BenchRunTests(EmulationFixture fixture)
     public void Operands_are_random_to_their_last_element_and_the_same_in_every_run()
     {
         KernelDevice device = fixture.Device;
-        using CudaOperands first = new(device, default, patternLength: 64), second = new(device, default, patternLength: 64);
+        using CudaOperands first = new(device, default, new RandomPatterns(64)), second = new(device, default, new RandomPatterns(64));
         float[] Read(CudaOperands operands)
         {
             ushort[] bits = new ushort[1000];

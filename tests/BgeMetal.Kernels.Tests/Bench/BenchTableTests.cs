@@ -74,6 +74,45 @@ public sealed class BenchTableTests
     }
 
     [Fact]
+    public void Shapes_that_are_given_replace_the_tables_where_an_operation_has_their_sizes()
+    {
+        IReadOnlyList<BenchCase> cases = KernelBench.CudaCases("bf16", [new BenchShape("B=3 L=40 H=2 Dh=32"), new BenchShape("T=100 K=64 N=32")]);
+        Assert.Contains(cases, item => item.ToString() == "Attention backward bf16 B=3 L=40 H=2 Dh=32");
+        Assert.Contains(cases, item => item.ToString() == "LinearGelu forward bf16 T=100 K=64 N=32");
+        Assert.All(cases, item => Assert.Contains(item.Op.Stem, new[] { "Attention", "Linear" }));
+        Assert.Empty(KernelBench.CudaCases("", [new BenchShape("B=3")]));
+    }
+
+    [Fact]
+    public void Ragged_lengths_are_even_over_their_range_and_always_the_same()
+    {
+        int[] lengths = [.. Enumerable.Range(0, 4096).Select(i => AttentionOperands<BF16>.RaggedLength(i, 512))];
+        Assert.Equal([1, 317, 121, 438], lengths[..4]);
+        Assert.Equal((1, 512), (lengths.Min(), lengths.Max()));
+        Assert.InRange(lengths.Average(), 255, 258);
+        Assert.InRange(lengths.Average(l => (double)l * l) / (512 * 512 / 3.0), 0.99, 1.02);
+    }
+
+    [Fact]
+    public void A_budget_shares_what_is_left_and_learns_what_a_case_costs_beside()
+    {
+        double now = 100;
+        TimeBudget budget = new(seconds: 10, most: 0.5, () => now);
+        Assert.Equal(0.5, budget.Next(10));                     // one second a case, half a second at most
+        now += 2;                                               // the case took 1.5 s beside its measuring
+        Assert.Equal(0.5, budget.Next(4), 9);                   // 8 s for 4: 2 - 1.5
+        now += 5.5;
+        Assert.Equal(0.01, budget.Next(3), 9);                  // 2.5 s for 3, and 3.25 s a case beside: the least
+        Assert.False(budget.IsSpent);
+        now += 3;
+        Assert.True(budget.IsSpent);
+        TimeBudget none = new(seconds: 0, most: 0.5, () => now);
+        now += 1e6;
+        Assert.Equal(0.5, none.Next(1));
+        Assert.False(none.IsSpent);
+    }
+
+    [Fact]
     public void The_roofline_is_the_slower_of_memory_and_arithmetic()
     {
         Roofline roofline = new(BytesPerSecond: 1e12, FlopsPerSecond: 1e14);

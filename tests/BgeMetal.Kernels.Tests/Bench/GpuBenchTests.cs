@@ -59,7 +59,7 @@ public sealed unsafe class GpuBenchTests(StubDriver stub)
         string library = BuildPeer();
         using CudaDevice device = stub.Open();
         using Cublas peer = Cublas.TryLoad(device, library)!;
-        using CudaOperands operands = new(device, default);
+        using CudaOperands operands = new(device, default, new RandomPatterns(64));
         const int t = 5, k = 3, n = 4;
         Action multiply = peer.Prepare(Enum.Parse<CublasForm>(form), operands, new BenchShape("T=5 K=3 N=4"), DType.Float32);
         multiply();
@@ -100,6 +100,40 @@ public sealed unsafe class GpuBenchTests(StubDriver stub)
         BenchResult[] results = [.. KernelBench.RunOnCuda(device, [item], Settings(0) with { CublasPath = BuildPeer() }, notes.Add)];
         Assert.Equal(["cuda", "cublas"], results[^2..].Select(result => result.Backend));
         Assert.Equal(["cuBLAS is there: products are measured beside it"], notes);
+    }
+
+    [Fact]
+    public void The_peer_that_a_python_environment_brings_is_found()
+    {
+        stub.Reset();
+        string environment = Path.Combine(Path.GetDirectoryName(stub.Path)!, "venv"), folder = Path.Combine(environment, "lib", "python3.12", "site-packages", "nvidia", "cu13", "lib");
+        Directory.CreateDirectory(folder);
+        File.Copy(BuildPeer(), Path.Combine(folder, "libcublas.so.13"), overwrite: true);
+        string? before = Environment.GetEnvironmentVariable("VIRTUAL_ENV");
+        Environment.SetEnvironmentVariable("VIRTUAL_ENV", environment);
+        try
+        {
+            Assert.Contains(Path.Combine(folder, "libcublas.so.13"), CublasSearch.Candidates());
+            using CudaDevice device = stub.Open();
+            using Cublas? peer = Cublas.TryLoad(device);
+            Assert.NotNull(peer);
+        }
+        finally
+        {
+            Environment.SetEnvironmentVariable("VIRTUAL_ENV", before);
+        }
+    }
+
+    [Fact]
+    public void Cases_behind_the_end_of_the_budget_are_left_out_and_counted()
+    {
+        stub.Reset(freeBytes: 100_000_000);
+        using CudaDevice device = stub.Open();
+        BenchOp cast = BenchTable.All.First(op => op.Name == "Cast");
+        List<string> notes = [];
+        BenchResult[] results = [.. KernelBench.RunOnCuda(device, [new(cast, new BenchShape("P=8"), DType.BFloat16), new(cast, new BenchShape("P=16"), DType.BFloat16)], Settings(0) with { BudgetSeconds = 1e-6 }, notes.Add)];
+        Assert.DoesNotContain(results, result => result.Op == "Cast");
+        Assert.Equal("2 of 2 cases are left out, from Cast update bf16 P=8 on: the time is spent", notes[^1]);
     }
 
     [Fact]

@@ -97,6 +97,11 @@ int cuModuleLoadDataEx(void **module, const void *image, unsigned count, int *op
     note("load %.8s\n", (const char *)image);
     return load_result;
 }
+int cuFuncGetAttribute(int *value, int attribute, void *function) {
+    *value = attribute == 4 ? 40 : attribute == 0 ? 1024 : attribute == 3 ? 16 : attribute == 6 ? 90 : 0;
+    return 0;
+}
+int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *function, int threads, size_t shared) { *blocks = 3; return 0; }
 int cuModuleUnload(void *module) { note("unload\n"); return 0; }
 int cuModuleGetFunction(void **function, void *module, const char *name) { *function = (void *)0x91; note("function %s\n", name); return 0; }
 int cuFuncSetAttribute(void *function, int attribute, int value) { note("attribute %d = %d\n", attribute, value); return 0; }

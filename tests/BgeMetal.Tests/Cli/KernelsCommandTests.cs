@@ -49,6 +49,38 @@ public sealed class KernelsCommandTests : CommandFolder
         Assert.Contains($".target {architecture}", text, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void What_needs_a_gpu_says_so_where_there_is_none()
+    {
+        Assert.SkipWhen(BgeMetal.Testing.CudaPresence.IsAvailable, "there is one");
+        foreach (string command in new[] { "probe", "repeat" }) CliRun.Fails(1, ["error: no CUDA driver: "], "kernels", command);
+        CliRun.Fails(2, ["--shape: 'B' of 'B' is not NAME=NUMBER"], "kernels", "bench", "--shape", "B");
+    }
+
+    [Fact]
+    public void A_probes_results_are_read_as_they_were_written()
+    {
+        ProbeReport report = new()
+        {
+            Device = "GPU",
+            Architecture = "sm_90",
+            Driver = "CUDA 13.0",
+            Facts = [new("launches", "host, each of a row", 2.5, "us")],
+            Kernels = [new() { Kernel = "A.B", Registers = 40, ExpectedRegisters = 38 }, new() { Kernel = "C", Error = "cannot load C: \"why\"" }],
+            Failures = [new("C", "cannot load C")],
+        };
+        ProbeResults.Write(In("results"), "first", report);
+        ProbeReport read = ProbeResults.Read(In("results/first.json"));
+        Assert.Equal((report.Device, report.Driver), (read.Device, read.Driver));
+        Assert.Equal((report.Facts, report.Kernels, report.Failures), (read.Facts, read.Kernels, read.Failures), EqualParts);
+        Assert.Equal(3, System.IO.File.ReadAllLines(In("results/first_kernels.csv")).Length);
+    }
+
+    private static bool EqualParts(
+        (IReadOnlyList<ProbeFact> Facts, IReadOnlyList<KernelLoad> Kernels, IReadOnlyList<ProbeFailure> Failures) a,
+        (IReadOnlyList<ProbeFact> Facts, IReadOnlyList<KernelLoad> Kernels, IReadOnlyList<ProbeFailure> Failures) b) =>
+        a.Facts.SequenceEqual(b.Facts) && a.Kernels.SequenceEqual(b.Kernels) && a.Failures.SequenceEqual(b.Failures);
+
     [Theory]
     [InlineData("Gem.Multiply", "Gemm.Multiply.")]
     [InlineData("LayerNorm.Forwrad.BF16", "LayerNorm.Forward.BF16.")]

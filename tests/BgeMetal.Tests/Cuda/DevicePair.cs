@@ -21,8 +21,8 @@ internal sealed class DevicePair : IDisposable
         foreach (ParameterStore store in new[] { _cpuParameters, _cudaParameters }) store.Fill(WorkerTeam.Single, Read);
     }
 
-    /// <summary>An emulated GPU with little workspace.</summary>
-    public static Device Emulated(DType dtype) => Device.Cuda(new EmulatedDevice(8), dtype, threads: 2, workspaceFloats: 1 << 20);
+    /// <summary>An emulated GPU with little workspace; on a machine that has a GPU, that one, so that whole models are tried there too.</summary>
+    public static Device Emulated(DType dtype) => Device.Cuda(CudaPresence.IsAvailable ? CudaDevice.Open() : new EmulatedDevice(8), dtype, threads: 2, workspaceFloats: 1 << 20);
 
     /// <summary>Values that depend on the parameter's name alone.</summary>
     public static void Read(ParameterSpec spec, Span<float> destination)
