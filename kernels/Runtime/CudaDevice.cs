@@ -77,6 +77,9 @@ public sealed unsafe class CudaDevice : KernelDevice
     // sm_90a is Hopper's alone: later architectures read PTX for sm_90, but not for sm_90a.
     internal override bool HasWarpGroups => Architecture == "sm_90" && Api.KnowsWarpGroups;
 
+    /// <summary>Whether what belongs to this device is gone already.</summary>
+    internal bool IsDisposed => _disposed;
+
     internal string Target { get; }
 
     /// <summary>Opens GPU <paramref name="index"/>.</summary>

@@ -28,6 +28,19 @@ internal sealed class EmbeddingSession : IDisposable
     /// <summary>Seconds that loading took.</summary>
     public double LoadSeconds { get; }
 
+    /// <summary>Says where exact search for so many hits a query runs that was to run on the embedder's GPU.</summary>
+    public void TellSearch(int hits, string prefix = "") => _terminal.Say(prefix + (!Embedder.Device.IsGpu ? "the model computes on the CPU, the search runs there too"
+        : hits > FlatIndex.MostHitsOnGpu ? $"the search runs on the CPU: a GPU finds at most {FlatIndex.MostHitsOnGpu} hits a query, {hits} are wanted"
+        : $"the search runs on {Embedder.Device.Name}"));
+
+    /// <summary>Lets an index be searched on the embedder's GPU, if it computes on one, and says so.</summary>
+    public void Search(FlatIndex index, int hits)
+    {
+        if (!Embedder.Device.IsGpu) return;
+        index.SearchOn(Embedder);
+        TellSearch(hits);
+    }
+
     /// <summary>Embeds one chunk, [texts, Dimensions] row-major.</summary>
     public float[] Embed(IReadOnlyList<TextInput> texts, string? instruction, IProgress<long>? progress)
     {

@@ -21,7 +21,7 @@ internal sealed class MappedTopK : ITopKEngine
             float[] rows = vectors.Rows(first, texts.Count);
             first += texts.Count;
             return rows;
-        }, vectors.Dimensions, threads, CancellationToken.None);
+        }, vectors.Dimensions, threads, device: null, CancellationToken.None);
     }
 
     /// <inheritdoc/>
@@ -34,7 +34,7 @@ internal sealed class MappedTopK : ITopKEngine
         for (int first = 0; first < all; first += BlockQueries)
         {
             int count = Math.Min(BlockQueries, all - first);
-            corpus.Search(queries.AsSpan(first * corpus.Dimensions, count * corpus.Dimensions), count, k, rows.AsSpan(first * k, count * k), scores.AsSpan(first * k, count * k), CancellationToken.None);
+            corpus.Search(queries.AsSpan(first * corpus.Dimensions, count * corpus.Dimensions), k, rows.AsSpan(first * k, count * k), scores.AsSpan(first * k, count * k), CancellationToken.None);
         }
     }
 

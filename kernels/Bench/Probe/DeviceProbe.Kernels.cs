@@ -63,7 +63,7 @@ public sealed unsafe partial class DeviceProbe
                 TextMs = Math.Round(loaded.TextMs, 2),
                 DriverMs = Math.Round(loaded.DriverMs, 2),
                 Registers = Attribute(RegisterCount),
-                ExpectedRegisters = _settings.Costs.Registers(kernel.Name, gpu.Target),
+                ExpectedRegisters = _settings.Costs.Registers(kernel.Name, kernel.TargetFor(gpu.Target)),
                 LocalBytes = Attribute(LocalSize),
                 SharedBytes = Attribute(SharedSize) + kernel.SharedBytes,
                 Threads = kernel.Threads,

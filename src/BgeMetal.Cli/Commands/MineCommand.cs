@@ -22,9 +22,10 @@ internal static class MineCommand
         command.Add(stats);
         command.SetAction(parsed =>
         {
-            HardNegativeOptions task = options.Read(parsed, terminal) with { Seed = embedder.Seed(parsed) };
+            HardNegativeOptions task = options.Read(parsed) with { Seed = embedder.Seed(parsed) };
             InvalidLines? skipped = task.SkipInvalid ? new InvalidLines() : null;
             using EmbeddingSession session = embedder.Load(parsed, terminal);
+            if (task.UseGpuForSearching) session.TellSearch(task.RangeEnd, "--use-gpu-for-searching: ");
             task = task with { QueryInstruction = options.Formatted(parsed, task.QueryInstruction ?? session.Embedder.QueryInstruction) };
             using Reranker? reranker = options.LoadReranker(parsed, terminal, embedder);
             HardNegativeReport report;
@@ -76,9 +77,8 @@ internal static class MineCommand
                 command.Add(option);
         }
 
-        public HardNegativeOptions Read(ParseResult parsed, Terminal terminal)
+        public HardNegativeOptions Read(ParseResult parsed)
         {
-            if (parsed.GetValue(_gpu)) terminal.Say("--use-gpu-for-searching: the search runs on the CPU");
             (int start, int end) = Range(parsed.GetValue(_range)!);
             return new HardNegativeOptions
             {
@@ -89,6 +89,7 @@ internal static class MineCommand
                 RangeEnd = end,
                 NegativeNumber = parsed.GetValue(_number),
                 QueryInstruction = parsed.GetValue(_instruction),
+                UseGpuForSearching = parsed.GetValue(_gpu),
                 MaxScore = parsed.GetValue(_maxScore),
                 MinScore = parsed.GetValue(_minScore),
                 AbsoluteMargin = parsed.GetValue(_absolute),

@@ -44,6 +44,7 @@ internal static class SearchCommand
             using EmbeddingSession session = embedder.Load(parsed, terminal, ModelOption.Resolve(name, parsed.GetValue(revision)!, parsed.GetValue(cache), terminal));
             if (session.Embedder.Dimensions != vectors.Dimension)
                 throw new BgeMetalException("cannot search", $"the model's vectors have {session.Embedder.Dimensions} components, the index's {vectors.Dimension}", parsed.GetRequiredValue(index));
+            session.Search(vectors, parsed.GetValue(topK));
             TaskInstruction? task = parsed.GetValue(instruction) is null && vectors.QueryInstruction.Length > 0 && !tasks.IsGiven(parsed) ? null
                 : tasks.Read(parsed, terminal, session.Embedder, instruction);
             using IHitWriter writer = parsed.GetValue(format) == "prompt" ? new PromptHits(RowWriter.Open(terminal, parsed.GetValue(output)))

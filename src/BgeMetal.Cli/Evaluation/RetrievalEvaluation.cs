@@ -33,6 +33,8 @@ internal sealed class RetrievalEvaluation(Terminal terminal, EmbeddingSession se
     /// <summary>Whether hits with the query's own id are left out.</summary>
     public bool IgnoreIdenticalIds { get; init; }
 
+    private int SearchDepth => Math.Max(Depth, Cutoffs.Max()) + (IgnoreIdenticalIds ? 1 : 0);
+
     /// <summary>The ranked lists of all judged queries. The vectors wait in a temporary file, mapped into memory, so a corpus may be larger than memory.</summary>
     public RetrievalRun Search(NamedDataset set)
     {
@@ -58,6 +60,7 @@ internal sealed class RetrievalEvaluation(Terminal terminal, EmbeddingSession se
         string path = Path.Combine(_folder, "corpus.index");
         Build(set.Label, set.Data, path);
         _index = FlatIndex.Open(path, session.Embedder.Threads);
+        session.Search(_index, SearchDepth);
         _corpus = set.Data.Corpus;
     }
 
@@ -76,13 +79,12 @@ internal sealed class RetrievalEvaluation(Terminal terminal, EmbeddingSession se
     private RetrievalRun Search(string label, RetrievalDataset dataset, FlatIndex index)
     {
         RetrievalRun run = new();
-        int depth = Math.Max(Depth, Cutoffs.Max()) + (IgnoreIdenticalIds ? 1 : 0);
         using Progress progress = terminal.Watch($"{label}: queries", "queries", dataset.Queries.Count);
         foreach (RetrievalQuery[] queries in dataset.Queries.Chunk(QueriesAtATime))
         {
             TextInput[] inputs = [.. queries.Select(query => ToInput(query, dataset.Directory))];
             float[] vectors = session.Embed(inputs, QueryInstruction, null);
-            SearchHit[][] hits = index.SearchBatch(vectors, depth, terminal.Cancellation);
+            SearchHit[][] hits = index.SearchBatch(vectors, SearchDepth, terminal.Cancellation);
             for (int i = 0; i < queries.Length; i++)
             {
                 terminal.Cancellation.ThrowIfCancellationRequested();

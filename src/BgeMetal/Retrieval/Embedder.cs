@@ -74,6 +74,9 @@ public sealed class Embedder : IEmbeddingGenerator<string, Embedding<float>>
     /// <summary>Where it computes.</summary>
     public ComputeDevice Device => ComputeDevice.Of(_model.Device);
 
+    /// <summary>The device itself; its gate is taken while texts are embedded.</summary>
+    internal Device ComputesOn => _model.Device;
+
     /// <summary>What each kernel has taken so far, the longest first; empty without <see cref="ComputeOptions.Profile"/>.</summary>
     public IReadOnlyList<Kernels.KernelTime> KernelTimes => _model.Device.KernelTimes();
 

@@ -17,7 +17,6 @@ internal delegate Tensor SequenceModel(Tape tape, PackedTensors batch);
 /// </summary>
 internal sealed class EncoderRunner : IDisposable
 {
-    private readonly Lock _gate = new();
     private readonly Device _device;
     private readonly Arena[] _arenas;
     private readonly PackedBatch[] _batches;
@@ -56,7 +55,7 @@ internal sealed class EncoderRunner : IDisposable
     {
         if (sequences.Count == 0) return;
         ChunkPlan plan = ChunkPlan.Make(sequences, _chunkTokens, Workers);
-        lock (_gate)
+        lock (_device.Gate)
         {
             ObjectDisposedException.ThrowIf(_disposed, typeof(Embedder));
             RunJob job = new(this, sequences, plan, destination, columns, progress, cancellation);
@@ -69,7 +68,7 @@ internal sealed class EncoderRunner : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        lock (_gate)
+        lock (_device.Gate)
         {
             if (_disposed) return;
             _disposed = true;

@@ -14,10 +14,10 @@ public sealed unsafe class FlatIndex : IDisposable
 {
     private readonly SafeBuffer _memory;
     private readonly FlatIndexFormat _format;
-    private readonly long _vectorsAt;
     private readonly IReadOnlyList<string>? _ids;
     private readonly IReadOnlyList<string>? _texts;
     private readonly int _threads;
+    private volatile IExactSearch _search;
     private volatile bool _disposed;
 
     private FlatIndex(SafeBuffer memory, FlatIndexFormat format, long vectorsAt, IReadOnlyList<string>? ids, IReadOnlyList<string>? texts, int threads)
@@ -25,10 +25,17 @@ public sealed unsafe class FlatIndex : IDisposable
         _threads = threads;
         _memory = memory;
         _format = format;
-        _vectorsAt = vectorsAt;
         _ids = ids;
         _texts = texts;
+        byte* start = null;
+        memory.AcquirePointer(ref start);
+        Vectors = new VectorTable((nint)(start + vectorsAt), format.Stride, format.Rows);
+        memory.ReleasePointer();
+        _search = ExactSearch.Over([Vectors], Dimension, threads, null);
     }
+
+    /// <summary>The most hits of a query that a GPU finds; searches for more run on the CPU, with the same results.</summary>
+    public const int MostHitsOnGpu = Ops.TopKOp.MostNeighbours;
 
     /// <summary>Values in a vector.</summary>
     public int Dimension => _format.Dimension;
@@ -41,6 +48,9 @@ public sealed unsafe class FlatIndex : IDisposable
 
     /// <summary>The instruction to put before queries; empty for none.</summary>
     public string QueryInstruction { get; private init; } = "";
+
+    /// <summary>The vectors; they stay until the index is closed.</summary>
+    internal VectorTable Vectors { get; }
 
     /// <summary>Starts a new index file. See <see cref="FlatIndexWriter"/>.</summary>
     /// <param name="path">The file to make; an old one is replaced when the writer commits.</param>
@@ -63,8 +73,8 @@ public sealed unsafe class FlatIndex : IDisposable
             byte[] header = new byte[FlatIndexFormat.HeaderBytes];
             int got = file.ReadAtLeast(header, header.Length, throwOnEndOfStream: false);
             FlatIndexFormat format = FlatIndexFormat.Parse(header.AsSpan(0, got), file.Length, path);
-            (string model, string instruction) = FlatIndexFormat.ParseMetadata(header, ReadMetadata(file, format), path);
-            CheckOffsets(file, format, path);
+            (string model, string instruction) = FlatIndexFormat.ParseMetadata(header, format.ReadMetadata(file), path);
+            format.CheckOffsets(file, path);
             return new FlatIndex(Map(file), format, FlatIndexFormat.HeaderBytes, null, null, threads) { Model = model, QueryInstruction = instruction };
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
@@ -128,7 +138,7 @@ public sealed unsafe class FlatIndex : IDisposable
         byte* memory = Acquire();
         try
         {
-            SearchRows(memory, queries, k, rows, scores, cancellationToken);
+            Run(queries, k, rows, scores, cancellationToken);
             SearchHit[][] hits = new SearchHit[m][];
             for (int q = 0; q < m; q++)
             {
@@ -158,10 +168,10 @@ public sealed unsafe class FlatIndex : IDisposable
     /// <exception cref="ObjectDisposedException">The index is closed.</exception>
     public void SearchRows(ReadOnlySpan<float> queries, int k, Span<long> rows, Span<float> scores, CancellationToken cancellationToken = default)
     {
-        byte* memory = Acquire();
+        Acquire();
         try
         {
-            SearchRows(memory, queries, k, rows, scores, cancellationToken);
+            Run(queries, k, rows, scores, cancellationToken);
         }
         finally
         {
@@ -169,18 +179,16 @@ public sealed unsafe class FlatIndex : IDisposable
         }
     }
 
-    /// <summary>Lets a search that spans several indexes look at this one, whose first row it knows as <paramref name="firstRow"/>.</summary>
-    internal void AddTo(Kernels.Cpu.TopK search, long firstRow, CancellationToken cancellationToken)
+    /// <summary>
+    /// Lets searches run where an embedder computes, when that is a GPU; the hits stay the same, bit for bit. Where the free device memory has room for the vectors twice, they stay
+    /// there. Not while a search runs. The embedder must outlive the searches.
+    /// </summary>
+    public void SearchOn(Embedder embedder)
     {
-        byte* memory = Acquire();
-        try
-        {
-            ExactSearch.Add(search, (float*)(memory + _vectorsAt), _format.Stride, Count, firstRow, cancellationToken);
-        }
-        finally
-        {
-            _memory.ReleasePointer();
-        }
+        ArgumentNullException.ThrowIfNull(embedder);
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        _search.Dispose();
+        _search = ExactSearch.Over([Vectors], Dimension, _threads, embedder.ComputesOn);
     }
 
     /// <summary>The id of a row.</summary>
@@ -198,10 +206,10 @@ public sealed unsafe class FlatIndex : IDisposable
     public void CopyVector(long row, Span<float> destination)
     {
         ThrowIfNoRow(row);
-        byte* memory = Acquire();
+        Acquire();
         try
         {
-            new ReadOnlySpan<float>((float*)(memory + _vectorsAt) + (row * _format.Stride), Dimension).CopyTo(destination);
+            new ReadOnlySpan<float>(Vectors.At(row), Dimension).CopyTo(destination);
         }
         finally
         {
@@ -213,6 +221,7 @@ public sealed unsafe class FlatIndex : IDisposable
     public void Dispose()
     {
         _disposed = true;
+        _search.Dispose();
         _memory.Dispose();
     }
 
@@ -225,13 +234,13 @@ public sealed unsafe class FlatIndex : IDisposable
         return memory;
     }
 
-    private void SearchRows(byte* memory, ReadOnlySpan<float> queries, int k, Span<long> rows, Span<float> scores, CancellationToken ct)
+    private void Run(ReadOnlySpan<float> queries, int k, Span<long> rows, Span<float> scores, CancellationToken ct)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(k);
         int m = queries.Length / Dimension;
         if (queries.Length != (long)m * Dimension) throw new ArgumentException($"{queries.Length} values are no whole number of queries of {Dimension}", nameof(queries));
         if (rows.Length != (long)m * k || scores.Length != rows.Length) throw new ArgumentException($"results of [{m}, {k}] were expected", nameof(rows));
-        ExactSearch.Run(ExactSearch.Team(_threads), queries, m, Dimension, (float*)(memory + _vectorsAt), _format.Stride, Count, k, rows, scores, ct);
+        _search.Run(queries, k, rows, scores, ct);
     }
 
     private string Record(long row, int part)
@@ -264,27 +273,6 @@ public sealed unsafe class FlatIndex : IDisposable
     private static void CopyPadded(ReadOnlySpan<float> source, int rows, int dimension, int stride, float* target)
     {
         for (int r = 0; r < rows; r++) source.Slice(r * dimension, dimension).CopyTo(new Span<float>(target + ((long)r * stride), dimension));
-    }
-
-    private static byte[] ReadMetadata(FileStream file, FlatIndexFormat format)
-    {
-        byte[] metadata = new byte[format.MetadataBytes];
-        file.Position = format.MetadataAt;
-        file.ReadExactly(metadata);
-        return metadata;
-    }
-
-    private static void CheckOffsets(FileStream file, FlatIndexFormat format, string path)
-    {
-        long[] part = new long[8192];
-        long total = (2 * format.Rows) + 1, previous = 0;
-        file.Position = format.OffsetsAt;
-        for (long done = 0; done < total; done += part.Length)
-        {
-            Span<long> offsets = part.AsSpan(0, (int)Math.Min(part.Length, total - done));
-            file.ReadExactly(MemoryMarshal.AsBytes(offsets));
-            format.CheckOffsets(offsets, done, ref previous, path);
-        }
     }
 
     private static SafeMemoryMappedViewHandle Map(FileStream file)

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Numerics;
+using System.Runtime.InteropServices;
 using System.Text.Json;
 
 namespace BgeMetal.Retrieval;
@@ -86,6 +87,30 @@ internal readonly record struct FlatIndexFormat(int Dimension, long Rows, long R
             throw Bad("its sizes do not fit together", path);
         if (stored != fileBytes) throw Bad($"it should have {stored} bytes, it has {fileBytes} (truncated, or still being copied?)", path);
         return format;
+    }
+
+    /// <summary>Reads the file's metadata.</summary>
+    public byte[] ReadMetadata(Stream file)
+    {
+        byte[] metadata = new byte[MetadataBytes];
+        file.Position = MetadataAt;
+        file.ReadExactly(metadata);
+        return metadata;
+    }
+
+    /// <summary>Reads the file's offsets and checks them.</summary>
+    /// <exception cref="BgeMetalException">They are damaged.</exception>
+    public void CheckOffsets(Stream file, string path)
+    {
+        long[] part = new long[8192];
+        long total = (2 * Rows) + 1, previous = 0;
+        file.Position = OffsetsAt;
+        for (long done = 0; done < total; done += part.Length)
+        {
+            Span<long> offsets = part.AsSpan(0, (int)Math.Min(part.Length, total - done));
+            file.ReadExactly(MemoryMarshal.AsBytes(offsets));
+            CheckOffsets(offsets, done, ref previous, path);
+        }
     }
 
     /// <summary>Checks that the offsets rise from 0 to the end of the records, and that each id and text fits a string.</summary>

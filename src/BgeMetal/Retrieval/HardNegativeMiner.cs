@@ -3,6 +3,7 @@ using System.Text.Json;
 using BgeMetal.Data;
 using BgeMetal.Files;
 using BgeMetal.Retrieval.Mining;
+using BgeMetal.Tensors;
 
 namespace BgeMetal.Retrieval;
 
@@ -13,7 +14,6 @@ namespace BgeMetal.Retrieval;
 /// </summary>
 public sealed class HardNegativeMiner
 {
-    private const int BlockRows = 1024;
     private const int MaxHits = 1 << 22;              // of one search: 48 MiB a thread
     private readonly HardNegativeOptions _options;
     private readonly EmbedTexts _embed;
@@ -21,12 +21,16 @@ public sealed class HardNegativeMiner
     private readonly int _threads;
     private readonly Func<string, IReadOnlyList<string>, float[]>? _rerank;
     private readonly InvalidLines? _skipped;
+    private readonly Device? _device;
 
-    internal HardNegativeMiner(
-        HardNegativeOptions options, EmbedTexts embed, int dimensions, int threads, Func<string, IReadOnlyList<string>, float[]>? rerank, InvalidLines? skipped)
+    internal HardNegativeMiner(HardNegativeOptions options, EmbedTexts embed, int dimensions, int threads, Func<string, IReadOnlyList<string>, float[]>? rerank, InvalidLines? skipped,
+        Device? device = null)
     {
-        (_options, _embed, _dimensions, _threads, _rerank, _skipped) = (options, embed, dimensions, threads, rerank, skipped);
+        (_options, _embed, _dimensions, _threads, _rerank, _skipped, _device) = (options, embed, dimensions, threads, rerank, skipped, device);
     }
+
+    /// <summary>Rows that are mined at a time, and lost at most when the run is stopped.</summary>
+    internal int BlockRows { get; init; } = 1024;
 
     /// <summary>Mines and writes the output file.</summary>
     /// <param name="embedder">Gives the vectors.</param>
@@ -47,10 +51,11 @@ public sealed class HardNegativeMiner
             float[] vectors = new float[checked(texts.Count * embedder.Dimensions)];
             done += embedder.Embed(texts, instruction, vectors, progress, cancellationToken);
             return vectors;
-        }, embedder.Dimensions, embedder.Threads, reranker is null ? null : (query, passages) => reranker.Score(query, passages, cancellationToken), skipped);
+        }, embedder.Dimensions, embedder.Threads, reranker is null ? null : (query, passages) => reranker.Score(query, passages, cancellationToken), skipped,
+            options.UseGpuForSearching ? embedder.ComputesOn : null);
         long start = Stopwatch.GetTimestamp();
         string models = string.Join('\n', FilesOf(embedder.ModelDirectory).Concat(reranker is null ? [] : FilesOf(reranker.ModelDirectory)));
-        HardNegativeReport report = miner.Run($"{models}\n{embedder.Pooling} {embedder.Normalize} {embedder.MaxLength} {reranker?.MaxLength}", cancellationToken);
+        HardNegativeReport report = miner.Run($"{models}\n{embedder.Pooling} {embedder.Normalize} {embedder.MaxLength} {reranker?.MaxLength} {embedder.Device.DType}", cancellationToken);
         return report with { Run = done with { Seconds = Stopwatch.GetElapsedTime(start).TotalSeconds } };
     }
 
@@ -59,11 +64,12 @@ public sealed class HardNegativeMiner
     {
         _options.Validate();
         string work = _options.WorkDirectory ?? Path.GetFullPath(_options.OutputFile) + ".work";
-        MiningFolder folder = MiningFolder.Open(work, string.Join('\n', model, _dimensions, _options with { WorkDirectory = null }, BlockRows, MiningCorpus.ShardRows,
+        // Where the search runs changes nothing, so a run may go on elsewhere.
+        MiningFolder folder = MiningFolder.Open(work, string.Join('\n', model, _dimensions, _options with { WorkDirectory = null, UseGpuForSearching = false }, BlockRows, MiningCorpus.ShardRows,
             MiningFolder.Describe(_options.InputFile), _options.CandidatePool is null ? "" : MiningFolder.Describe(_options.CandidatePool)));
         HardNegativeReport total;
         int blocks = 0;
-        using (MiningCorpus corpus = MiningCorpus.Build(CorpusTexts(), folder, _embed, _dimensions, _threads, ct))
+        using (MiningCorpus corpus = MiningCorpus.Build(CorpusTexts(), folder, _embed, _dimensions, _threads, _device, ct))
         {
             total = new HardNegativeReport { CorpusTexts = corpus.Count };
             NegativeSelector selector = new(corpus, _options, _rerank);
@@ -110,7 +116,7 @@ public sealed class HardNegativeMiner
         for (int i = 0; i < rows.Length; i++)
         {
             int at = i % atATime, count = Math.Min(atATime, rows.Length - i);
-            if (at == 0) corpus.Search(queries.AsSpan(i * _dimensions, count * _dimensions), count, k, hits.AsSpan(0, count * k), scores.AsSpan(0, count * k), ct);
+            if (at == 0) corpus.Search(queries.AsSpan(i * _dimensions, count * _dimensions), k, hits.AsSpan(0, count * k), scores.AsSpan(0, count * k), ct);
             ct.ThrowIfCancellationRequested();
             Selection chosen = selector.Select(rows[i], first + i, queries.AsSpan(i * _dimensions, _dimensions), hits.AsSpan(at * k, k), scores.AsSpan(at * k, k),
                 positives is null ? null : Array.ConvertAll(rows[i].Positives, text => positives[text]));

@@ -27,6 +27,12 @@ public sealed record HardNegativeOptions
     /// <summary>Put before each query; null for the model's own.</summary>
     public string? QueryInstruction { get; init; }
 
+    /// <summary>
+    /// Whether the search runs where the embedder computes, when that is a GPU; ranges beyond <see cref="FlatIndex.MostHitsOnGpu"/> are searched on the CPU all the same. The negatives do
+    /// not depend on it.
+    /// </summary>
+    public bool UseGpuForSearching { get; init; }
+
     /// <summary>Seed of sampling and filling; the draw of a row depends on nothing else.</summary>
     public int Seed { get; init; } = 42;
 

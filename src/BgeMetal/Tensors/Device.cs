@@ -71,6 +71,9 @@ internal sealed unsafe class Device : IDisposable
     /// <summary>Why it is not a GPU that is there; empty otherwise.</summary>
     public string Remark { get; private init; } = "";
 
+    /// <summary>Taken by whoever computes here on behalf of callers from several threads.</summary>
+    public Lock Gate { get; } = new();
+
     /// <summary>Where kernels are launched (CUDA only).</summary>
     public KernelDevice Kernels => _kernels ?? throw new InvalidOperationException("the CPU launches no kernels");
 

@@ -16,8 +16,9 @@ public sealed class MiningCommandTests : IDisposable
     public void Mined_and_scored_rows_train_a_reranker_that_reranks()
     {
         string encoder = TinyModel.Write(At("encoder")), teacher = TinyModel.Write(At("teacher"), classifier: true), rows = WriteRows();
-        CliRun.Succeeds("hn_mine", "--model_name_or_path", encoder, "--input_file", rows, "--output_file", At("mined.jsonl"), "--range_for_sampling", "0-20",
+        CliRun mined = CliRun.Succeeds("hn_mine", "--model_name_or_path", encoder, "--input_file", rows, "--output_file", At("mined.jsonl"), "--range_for_sampling", "0-20",
             "--negative_number", "3", "--use_gpu_for_searching", "--query_instruction_for_retrieval", "the ");
+        Assert.Contains("--use-gpu-for-searching: the model computes on the CPU, the search runs there too", mined.Error, StringComparison.Ordinal);
         CliRun.Succeeds("score", "--reranker", teacher, "--input", At("mined.jsonl"), "--output", At("scored.jsonl"));
         CliRun.Succeeds("finetune-reranker", "--model", encoder, "--train-data", At("scored.jsonl"), "--output-dir", At("reranker"), "--train-group-size", "3", "--max-len", "24",
             "--knowledge-distillation", "--pad_to_multiple_of", "8", "--sub_batch_size", "3", "--max-steps", "2", "--per-device-train-batch-size", "2");

@@ -1,5 +1,5 @@
 using BgeMetal.Data;
-using BgeMetal.Kernels.Cpu;
+using BgeMetal.Tensors;
 
 namespace BgeMetal.Retrieval.Mining;
 
@@ -18,9 +18,9 @@ internal sealed class MiningCorpus : IDisposable
     private const int ChunkTexts = 2048;
     private readonly Dictionary<UInt128, long> _rows = [];
     private readonly List<FlatIndex> _shards = [];
-    private readonly int _threads;
+    private IExactSearch? _search;
 
-    private MiningCorpus(int dimensions, int threads) => (Dimensions, _threads) = (dimensions, threads);
+    private MiningCorpus(int dimensions) => Dimensions = dimensions;
 
     /// <summary>Components of a vector.</summary>
     public int Dimensions { get; }
@@ -28,10 +28,10 @@ internal sealed class MiningCorpus : IDisposable
     /// <summary>How many texts.</summary>
     public long Count => _rows.Count;
 
-    /// <summary>Embeds the texts that the folder does not have yet, and opens all.</summary>
-    public static MiningCorpus Build(IEnumerable<TextInput> texts, MiningFolder folder, EmbedTexts embed, int dimensions, int threads, CancellationToken ct)
+    /// <summary>Embeds the texts that the folder does not have yet, and opens all, to be searched on <paramref name="device"/> if that is a GPU.</summary>
+    public static MiningCorpus Build(IEnumerable<TextInput> texts, MiningFolder folder, EmbedTexts embed, int dimensions, int threads, Device? device, CancellationToken ct)
     {
-        MiningCorpus corpus = new(dimensions, threads);
+        MiningCorpus corpus = new(dimensions);
         try
         {
             foreach ((int number, TextInput[] shard) in corpus.Different(texts).Chunk(ShardRows).Index())
@@ -41,6 +41,7 @@ internal sealed class MiningCorpus : IDisposable
                 if (!File.Exists(path)) Write(path, shard, embed, dimensions, ct);
                 corpus._shards.Add(FlatIndex.Open(path));
             }
+            corpus._search = ExactSearch.Over([.. corpus._shards.Select(shard => shard.Vectors)], dimensions, threads, device);
             return corpus;
         }
         catch
@@ -69,19 +70,14 @@ internal sealed class MiningCorpus : IDisposable
     }
 
     /// <summary>The k best rows of each query by inner product, equal scores by row: queries [m, dimensions], results [m, k], -1 where there are fewer rows.</summary>
-    public unsafe void Search(ReadOnlySpan<float> queries, int m, int k, Span<long> rows, Span<float> scores, CancellationToken ct)
-    {
-        fixed (float* query = queries, score = scores)
-        fixed (long* row = rows)
-        {
-            using TopK search = new(ExactSearch.Team(_threads), query, Dimensions, m, Dimensions, k);
-            for (int i = 0; i < _shards.Count; i++) _shards[i].AddTo(search, (long)i * ShardRows, ct);
-            search.Finish(row, score);
-        }
-    }
+    public void Search(ReadOnlySpan<float> queries, int k, Span<long> rows, Span<float> scores, CancellationToken ct) => _search!.Run(queries, k, rows, scores, ct);
 
     /// <inheritdoc/>
-    public void Dispose() => _shards.ForEach(shard => shard.Dispose());
+    public void Dispose()
+    {
+        _search?.Dispose();
+        _shards.ForEach(shard => shard.Dispose());
+    }
 
     private IEnumerable<TextInput> Different(IEnumerable<TextInput> texts)
     {
