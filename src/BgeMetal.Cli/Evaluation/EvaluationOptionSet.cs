@@ -19,7 +19,7 @@ internal sealed class EvaluationOptionSet
     private readonly CliOption<string?> _passageInstruction = Opt.Text("--passage-instruction", "TEXT", "Put before each passage", "passage-instruction-for-retrieval");
     private readonly CliOption<int?> _queryLength = Opt.MaybeInt("--query-max-length", "Tokens a query is cut to, where that differs from --max-length", 3, 1 << 20, "query-max-len", "embedder-query-max-length", "max-query-length");
     private readonly CliOption<string?> _reranker = Opt.Text("--reranker", "MODEL", "Reorder the best hits with this cross-encoder", "reranker-name-or-path");
-    private readonly CliOption<int> _rerankDepth = Opt.Int("--rerank-top-k", "How many hits are reordered", 100, 1, 1_000_000);
+    private readonly CliOption<int> _rerankDepth = Opt.Int("--rerank-top-k", "How many hits are reordered; those behind keep their order", 100, 1, 1_000_000);
     private readonly CliOption<int?> _rerankLength = Opt.MaybeInt("--reranker-max-length", "Tokens a pair is cut to", 3, 1 << 20);
     private readonly CliOption<bool> _ignoreIdentical = Opt.Flag("--ignore-identical-ids", "Leave out hits whose id is the query's (ArguAna, Quora)");
     private readonly RerankInstructionOptionSet _rerankInstructions = new();

@@ -18,7 +18,7 @@ internal sealed class RetrievalEvaluation(Terminal terminal, EmbeddingSession se
     /// <summary>Hits kept for each query.</summary>
     public int Depth { get; init; } = 1000;
 
-    /// <summary>Hits that the reranker sees; what it does not see is dropped, as in FlagEmbedding.</summary>
+    /// <summary>Hits that the reranker sees and reorders; what it does not see stays behind them, in the order of the search. (FlagEmbedding drops it, and with it the recall beyond.)</summary>
     public int RerankDepth { get; init; } = 100;
 
     /// <summary>Put before each query.</summary>
@@ -102,9 +102,22 @@ internal sealed class RetrievalEvaluation(Terminal terminal, EmbeddingSession se
 
     private RankedPassage[] Rerank(RetrievalDataset dataset, RetrievalQuery query, SearchHit[] hits)
     {
-        SearchHit[] seen = [.. hits.Where(hit => !IgnoreIdenticalIds || hit.Id != query.Id).Take(RerankDepth)];
+        SearchHit[] wanted = [.. hits.Where(hit => !IgnoreIdenticalIds || hit.Id != query.Id)], seen = [.. wanted.Take(RerankDepth)];
         string[] passages = [.. seen.Select(hit => dataset.Corpus[(int)hit.Row].FullText)];
         float[] scores = reranker!.Score([new RerankInput { Query = query.Text, Passages = passages, Source = dataset.Directory }], null)[0];
-        return [.. seen.Zip(scores, (hit, score) => new RankedPassage(hit.Id, score))];
+        return [.. seen.Zip(scores, (hit, score) => new RankedPassage(hit.Id, score)), .. Behind(scores, wanted.AsSpan(RerankDepth < wanted.Length ? RerankDepth : wanted.Length))];
+    }
+
+    /// <summary>Hits with scores below all of <paramref name="scores"/>, the next number down wherever the search's score falls: in trec_eval too they keep their order.</summary>
+    private static RankedPassage[] Behind(float[] scores, ReadOnlySpan<SearchHit> hits)
+    {
+        RankedPassage[] passages = new RankedPassage[hits.Length];
+        float below = scores.Where(float.IsFinite).DefaultIfEmpty(0).Min();
+        for (int i = 0; i < hits.Length; i++)
+        {
+            if (i == 0 || hits[i].Score != hits[i - 1].Score) below = MathF.BitDecrement(below);
+            passages[i] = new RankedPassage(hits[i].Id, below);
+        }
+        return passages;
     }
 }

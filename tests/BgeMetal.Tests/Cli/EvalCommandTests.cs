@@ -78,6 +78,31 @@ public sealed partial class EvalCommandTests : CommandFolder
     }
 
     [Fact]
+    public void What_the_reranker_does_not_see_stays_behind_what_it_reordered()
+    {
+        string[] eval = ["eval", "--model", Model, "--data", WriteSet("set"), "--k", "1,3"], reranked = [.. eval, "--reranker", Reranker, "--rerank-top-k"];
+        CliRun.Succeeds([.. eval, "--run", In("search.txt"), "--output", In("search.json")]);
+        CliRun.Succeeds([.. reranked, "1", "--run", In("one.txt"), "--output", In("one.json")]);
+        CliRun.Succeeds([.. reranked, "2", "--run", In("two.txt"), "--output", In("two.json")]);
+        CliRun.Succeeds([.. reranked, "3", "--run", In("all.txt")]);
+        // The first alone cannot change places; of two, the third stays the third.
+        Assert.Equal(Hits("search.txt").Select(hit => hit.Passage), Hits("one.txt").Select(hit => hit.Passage));
+        Assert.Equal(Json(In("search.json")).GetProperty("average").GetRawText(), Json(In("one.json")).GetProperty("average").GetRawText());
+        Assert.Equal(1, Json(In("two.json")).GetProperty("average").GetProperty("recall@3").GetDouble());
+        foreach ((string query, List<(string Query, string Passage, float Score)> two) in Hits("two.txt").GroupBy(hit => hit.Query).Select(list => (list.Key, list.ToList())))
+        {
+            string[] search = Of("search.txt"), all = Of("all.txt");
+            Assert.Equal([.. all.Where(search[..2].Contains), search[2]], two.Select(hit => hit.Passage));
+            Assert.Equal(two.OrderByDescending(hit => hit.Score), two);
+            Assert.True(two[2].Score < two[1].Score, "the order must not hang on ids");
+            string[] Of(string file) => [.. Hits(file).Where(hit => hit.Query == query).Select(hit => hit.Passage)];
+        }
+
+        (string Query, string Passage, float Score)[] Hits(string file) => [.. System.IO.File.ReadLines(In(file)).Select(line => line.Split(' '))
+            .Select(fields => (fields[0], fields[2], float.Parse(fields[4], System.Globalization.CultureInfo.InvariantCulture)))];
+    }
+
+    [Fact]
     public void Sets_of_the_same_name_are_told_apart_and_compared_each_with_its_own_file()
     {
         string[] eval = ["eval", "--model", Model, "--data", WriteSet("x/set"), WriteSet("y/set"), "--k", "1", "--output", In("m.json")];
