@@ -36,6 +36,8 @@ internal static class FinetuneCommand
     private sealed class Options
     {
         private readonly TrainingRowOptionSet _rows = new("retrieval", "Passages", smallestGroup: 1);
+        private static readonly int[] s_mrlDims = [64, 128, 256, 512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096];
+
         private readonly CliOption<double> _temperature = Opt.Number("--temperature", "Similarities are divided by this", 0.02, 1e-6, 1e6);
         private readonly CliOption<bool?> _normalize = Opt.MaybeFlag("--normalize-embeddings", "Unit vectors: similarity is the cosine (the default)", "normlized", "normalized");
         private readonly CliOption<string> _pooling = Opt.Choice("--sentence-pooling-method", "How token vectors become one", "auto", ["auto", "cls", "mean"], "pooling", "pooling-method");
@@ -46,7 +48,7 @@ internal static class FinetuneCommand
         private readonly CliOption<int> _drop = Opt.Int("--drop-threshold", "With it: merged files with fewer rows are left out", 0, 0, int.MaxValue);
         private readonly CliOption<string> _kd = Opt.Choice("--kd-loss-type", "How scores are learnt from", "kl_div", ["kl_div", "m3_kd_loss"]);
         private readonly CliOption<bool> _mrl = Opt.Flag("--use-mrl", "Matryoshka: train leading components too");
-        private readonly CliOption<int[]> _mrlDims = Opt.Ints("--mrl-dims", "Components of --use-mrl", [64, 128, 256, 512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096], 1, 1 << 16);
+        private readonly CliOption<int[]> _mrlDims = Opt.Ints("--mrl-dims", "Components of --use-mrl", s_mrlDims, 1, 1 << 16);
         private readonly CliOption<bool> _fixPositions = Opt.Flag("--fix-position-embedding", "Leave the position table as it is");
         private readonly CliOption<int> _sub = Opt.Int("--sub-batch-size", "Texts taken through the encoder at a time; the result is that of the whole batch", 0, -1, 1 << 20);
         private readonly CliOption<int> _queryLength = Opt.Int("--query-max-len", "Tokens a query is cut to", 32, 3, 1 << 20, "query-max-length");
@@ -81,7 +83,7 @@ internal static class FinetuneCommand
                 DropThreshold = parsed.GetValue(_drop),
                 KnowledgeDistillation = rows.Distill,
                 DistillationLoss = parsed.GetValue(_kd) == "m3_kd_loss" ? DistillationLoss.M3Kd : DistillationLoss.KlDiv,
-                MatryoshkaDimensions = parsed.GetValue(_mrl) ? parsed.GetValue(_mrlDims)! : [],
+                MatryoshkaDimensions = parsed.GetValue(_mrl) ? parsed.IntsOr(_mrlDims, s_mrlDims) : [],
                 FixPositionEmbedding = parsed.GetValue(_fixPositions),
                 SubBatchSize = Math.Max(0, parsed.GetValue(_sub)),
                 QueryMaxLength = parsed.GetValue(_queryLength),

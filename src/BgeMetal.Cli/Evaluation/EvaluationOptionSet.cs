@@ -59,10 +59,8 @@ internal sealed class EvaluationOptionSet
 
     private int[] Cutoffs(ParseResult parsed, bool files)
     {
-        int[] given = parsed.GetValue(_cutoffs)!;
-        if (!files) return given;
-        if (parsed.GetResult(_cutoffs) is null or { Implicit: true }) return s_cutoffsOfFiles;
-        return given is [int k] ? [.. s_cutoffsOfFiles.Where(cutoff => cutoff < k), k] : given;
+        int[] given = parsed.IntsOr(_cutoffs, files ? s_cutoffsOfFiles : s_cutoffs);
+        return files && given is [int k] ? [.. s_cutoffsOfFiles.Where(cutoff => cutoff < k), k] : given;
     }
 
     private static string? Own(Embedder embedder, bool? add) => add switch

@@ -84,11 +84,14 @@ internal static class Opt
         return option;
     }
 
-    /// <summary>Whole numbers in a range, separated by commas or given one after another.</summary>
+    /// <summary>
+    /// Whole numbers in a range, separated by commas or given one after another; read them with <see cref="IntsOr"/>. The description tells what stands for them where they are absent,
+    /// as it would be typed (the help's own form is 1|5|10).
+    /// </summary>
     public static CliOption<int[]> Ints(string name, string description, int[] defaultValue, int minimum, int maximum, params string[] foreign)
     {
-        CliOption<int[]> option = new(name, description, foreign) { Arity = ArgumentArity.OneOrMore, HelpName = "N,N", AllowMultipleArgumentsPerToken = true };
-        option.DefaultValueFactory = _ => defaultValue;
+        string shown = string.Join(',', defaultValue.Select(value => value.ToString(CultureInfo.InvariantCulture)));
+        CliOption<int[]> option = new(name, $"{description} [default: {shown}]", foreign) { Arity = ArgumentArity.OneOrMore, HelpName = "N,N", AllowMultipleArgumentsPerToken = true };
         option.CustomParser = result =>
         {
             List<int> values = [];
@@ -101,6 +104,9 @@ internal static class Opt
         };
         return option;
     }
+
+    /// <summary>The numbers given, or <paramref name="absent"/>.</summary>
+    public static int[] IntsOr(this ParseResult parsed, CliOption<int[]> option, int[] absent) => parsed.GetResult(option) is null ? absent : parsed.GetValue(option)!;
 
     /// <summary>A number in a range; absent is null.</summary>
     public static CliOption<double?> MaybeNumber(string name, string description, double minimum, double maximum, params string[] foreign)

@@ -103,6 +103,17 @@ public sealed partial class EvalCommandTests : CommandFolder
     }
 
     [Fact]
+    public void The_help_shows_lists_as_they_are_typed()
+    {
+        Assert.Contains("[default: 1,5,10,100]", CliRun.Succeeds("eval", "--help").Output, StringComparison.Ordinal);
+        string finetune = CliRun.Succeeds("finetune", "--help").Output;
+        Assert.Contains("64,128,256,512,768,1024,1536,2048,2560,3072,3584,4096]", finetune, StringComparison.Ordinal);
+        Assert.DoesNotMatch(@"\d\|\d", finetune);
+        CliRun.Succeeds("eval", "--model", Model, "--data", WriteSet("set"), "--output", In("default.json"));
+        Assert.Equal(["ndcg@1", "ndcg@5", "ndcg@10", "ndcg@100"], Json(In("default.json")).GetProperty("average").EnumerateObject().Select(metric => metric.Name).Where(name => name.StartsWith("ndcg", StringComparison.Ordinal)));
+    }
+
+    [Fact]
     public void Sets_of_the_same_name_are_told_apart_and_compared_each_with_its_own_file()
     {
         string[] eval = ["eval", "--model", Model, "--data", WriteSet("x/set"), WriteSet("y/set"), "--k", "1", "--output", In("m.json")];
