@@ -25,7 +25,7 @@ public sealed unsafe partial class DeviceProbe
     private void LoadKernels(CudaDevice? gpu)
     {
         if (gpu is null) return;
-        IReadOnlyList<KernelDescriptor> kernels = _settings.Kernels ?? KernelRegistry.All;
+        IReadOnlyList<KernelDescriptor> kernels = _settings.Kernels ?? [.. KernelRegistry.All.Where(kernel => kernel.Architecture is null || gpu.HasWarpGroups)];
         ConcurrentBag<KernelLoad> loads = [];
         long begin = Stopwatch.GetTimestamp();
         Parallel.ForEach(kernels, new ParallelOptions { MaxDegreeOfParallelism = Math.Min(Environment.ProcessorCount, 8) }, kernel => loads.Add(Load(gpu, kernel)));
