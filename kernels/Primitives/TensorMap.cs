@@ -6,7 +6,11 @@ namespace BgeMetal.Kernels.Primitives;
 /// <param name="Rows">Rows.</param>
 /// <param name="StrideBytes">Bytes between the starts of neighbouring rows, a multiple of 16.</param>
 /// <param name="BoxRows">Rows of a box, at most 256; its rows are <see cref="TensorMap.BoxColumns"/> elements long.</param>
-internal readonly record struct TensorView(long Address, int Columns, int Rows, long StrideBytes, int BoxRows);
+internal readonly record struct TensorView(long Address, int Columns, int Rows, long StrideBytes, int BoxRows)
+{
+    // What is looked up at every launch: the address tells nearly all views apart.
+    public override int GetHashCode() => (int)(Address >> 4) * 31 + Columns * 7 + Rows;
+}
 
 /// <summary>
 /// A tensor map: what the bulk copy engine knows of a matrix (a CUtensorMap). Opaque on a GPU, where the driver writes it; devices that only imitate a GPU

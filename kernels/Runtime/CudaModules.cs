@@ -13,7 +13,7 @@ internal readonly record struct LoadedKernel(nint Function, double TextMs, doubl
 /// <summary>The kernels that a GPU has loaded, each a module of its own. Thread-safe: several kernels load side by side, each once.</summary>
 internal sealed unsafe class CudaModules(CudaDevice device, KernelCache cache)
 {
-    private const int MaxDynamicSharedSize = 8, StaticSharedLimit = 48 * 1024;
+    private const int MaxDynamicSharedSize = 8, PreferredSharedCarveout = 9, StaticSharedLimit = 48 * 1024;
 
     private readonly ConcurrentDictionary<KernelDescriptor, Lazy<LoadedKernel>> _functions = new();
     private readonly ConcurrentBag<nint> _modules = [];
@@ -48,7 +48,11 @@ internal sealed unsafe class CudaModules(CudaDevice device, KernelCache cache)
         _modules.Add(module);
         fixed (byte* pointer = name) _api.Check(_api.cuModuleGetFunction(&function, module, pointer), $"find {kernel.Name} in its module");
         if (kernel.SharedBytes > StaticSharedLimit)
+        {
             _api.Check(_api.cuFuncSetAttribute(function, MaxDynamicSharedSize, kernel.SharedBytes), $"give {kernel.Name} {kernel.SharedBytes} bytes of shared memory");
+            // Per cent of the memory that the first-level cache shares: left to itself, the driver may leave room for one block where several are meant to fit.
+            _api.Check(_api.cuFuncSetAttribute(function, PreferredSharedCarveout, 100), $"prefer shared memory for {kernel.Name}");
+        }
         return new LoadedKernel(function, textMs, driverMs);
     }
 

@@ -71,7 +71,7 @@ public sealed class CudaDeviceTests(StubDriver stub)
         using CudaDevice device = stub.Open();
         for (int i = 0; i < 2; i++) device.Launch(ExactGemm.Multiply<FP32, Nt, Partial>, new GridSize(1), default(GemmArguments<Partial>));
         device.Launch(ColumnSum.Slabs<BF16>, new GridSize(1), default(ColumnSumArguments<BF16>));
-        Assert.Equal([$"attribute 8 = {TileExact.SharedBytes}"], stub.Log.Where(l => l.StartsWith("attribute", StringComparison.Ordinal)));
+        Assert.Equal([$"attribute 8 = {TileExact.SharedBytes}", "attribute 9 = 100"], stub.Log.Where(l => l.StartsWith("attribute", StringComparison.Ordinal)));
         Assert.Equal(2, stub.Log.Count(l => l.StartsWith("load", StringComparison.Ordinal)));
     }
 

@@ -3,6 +3,8 @@ using System.Runtime.InteropServices;
 using BgeMetal.Kernels.Cuda;
 using BgeMetal.Kernels.Primitives;
 using BgeMetal.Kernels.Runtime;
+using BgeMetal.Testing;
+using BgeMetal.Testing.Reference;
 
 namespace BgeMetal.Kernels.Tests.Cuda;
 
@@ -56,6 +58,27 @@ public sealed class WarpGroupPlanTests(StubDriver stub)
     }
 
     [Fact]
+    public void Linear_layers_take_them_by_themselves_and_stay_exact()
+    {
+        (int rows, int inputs, int outputs) = (264, 256, 320);
+        using PtxDevice device = new(multiProcessors: 1, hasWarpGroups: true) { Profile = new KernelProfile() };
+        RandomData data = new(41);
+        using DeviceTensor<BF16> x = new(device, data.Integers(rows * inputs, 2), rows, inputs), w = new(device, data.Integers(outputs * inputs, 1), outputs, inputs),
+            dy = new(device, data.Integers(rows * outputs, 1), rows, outputs), bias = new(device, data.Integers(outputs, 9), 1, outputs), y = new(device, rows, outputs), dx = new(device, rows, inputs);
+        using DeviceTensor<FP32> dw = new(device, new double[outputs * inputs], outputs, inputs);
+        LinearShape shape = new(rows, inputs, outputs);
+        Linear.Forward(device, shape, x.Matrix, w.Matrix, bias.Start, LinearActivation.None, default, default, y.Matrix, default);
+        Linear.BackwardInput(device, shape, dy.Matrix, w.Matrix, default, accumulate: false, dx.Matrix, default);
+        Linear.BackwardWeight(device, shape, dy.Matrix, x.Matrix, dw.Matrix, default);
+        (double[] dxExpected, double[] dwExpected, _) = LinearReference.Backward(dy.ToDoubles(), x.ToDoubles(), w.ToDoubles(), null, rows, inputs, outputs);
+        y.AssertNear(LinearReference.Forward(x.ToDoubles(), w.ToDoubles(), bias.ToDoubles(), rows, inputs, outputs), floor: 0);
+        dx.AssertNear(dxExpected, floor: 0);
+        dw.AssertExactly(dwExpected);
+        Assert.Equal(["WarpGroupGemm.Multiply.BF16.Nn", "WarpGroupGemm.Multiply.BF16.Nt", "WarpGroupGemm.Multiply.BF16.Tn"],
+            device.Profile!.Times.Select(row => string.Join('.', row.Name.Split('.')[..4])).Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
     public void Every_work_item_is_done_once_and_neighbours_share_operands()
     {
         WarpGroupArguments<Partial> arguments = new() { M = 128 * 19, N = 256 * 3, K = 700, SplitDepth = 256, TilesM = 19, TilesN = 3, Items = 19 * 3 * 3 };
@@ -83,8 +106,9 @@ public sealed class WarpGroupPlanTests(StubDriver stub)
         string[] maps = [$"map of type 1: 4096 x 1024 in boxes of 128 x 64", $"map of type 1: 2048 x 1024 in boxes of {blockN} x 64"];
         Assert.Equal(maps, stub.Log.Where(l => l.StartsWith("map", StringComparison.Ordinal)));
         Assert.StartsWith($"launch grid {blocks} 1 1 block ", stub.Log[^1], StringComparison.Ordinal);
+        for (int i = 0; i < 3; i++) Enqueue();
         long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 0; i < 20; i++) Enqueue();
+        for (int i = 0; i < 100; i++) Enqueue();
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
         Assert.Equal(maps, stub.Log.Where(l => l.StartsWith("map", StringComparison.Ordinal)));
 

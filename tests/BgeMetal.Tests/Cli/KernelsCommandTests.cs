@@ -99,6 +99,17 @@ public sealed class KernelsCommandTests : CommandFolder
     }
 
     [Fact]
+    public void Kernels_of_one_architecture_are_shown_and_listed_for_no_other()
+    {
+        const string name = "WarpGroupGemm.Multiply.BF16.Nt.WarpGroupTile256.LinearOutput";
+        Assert.Contains(".target sm_90a", CliRun.Succeeds("kernels", "ptx", name).Output, StringComparison.Ordinal);
+        CliRun.Fails(1, ["--arch sm_80", $"{name} is for sm_90a only"], "kernels", "ptx", name, "--arch", "sm_80");
+        CliRun.Fails(1, ["--arch sm_80", $"{name} is for sm_90a only"], "kernels", "show", name, "--arch", "sm_80");
+        if (CudaToolkit.Find("ptxas") is null) return;
+        Assert.Equal("[]", CliRun.Succeeds("kernels", "list", name, "--costs", "--format", "json", "--arch", "sm_80").Output.Trim());
+    }
+
+    [Fact]
     public void Show_gives_launch_facts_formulas_and_where_there_is_ptxas_its_account()
     {
         JsonElement facts = JsonDocument.Parse(CliRun.Succeeds("kernels", "show", "LayerNorm.Forward.BF16.Off", "--format", "json", "--arch", "sm_80").Output).RootElement;
