@@ -32,9 +32,9 @@ class Weights(torch.nn.Module):
         self.config, self.names = config, list(tensors)
         self.hidden_dropout = config.get('hidden_dropout_prob', 0) if dropout is None else dropout
         self.attention_dropout = config.get('attention_probs_dropout_prob', 0) if dropout is None else dropout
-        for name, value in tensors.items(): self.register_parameter(name.replace('.', '/'), torch.nn.Parameter(value.float().clone()))
+        for name, value in tensors.items(): self.register_parameter(name.replace('.', '__'), torch.nn.Parameter(value.float().clone()))
 
-    def w(self, name): return self._parameters[name.replace('.', '/')]
+    def w(self, name): return getattr(self, name.replace('.', '__'))
 
     def linear(self, x, name): return F.linear(x, self.w(name + '.weight'), self.w(name + '.bias'))
 

@@ -10,6 +10,9 @@ class Bench:
         self.is_cuda = settings.device.startswith('cuda')
         self.name = torch.cuda.get_device_name() if self.is_cuda else 'CPU'
         self.dtype = torch.bfloat16 if settings.dtype == 'bf16' else torch.float32
+        # Everything on one stream that is not the default one: a graph can be captured there, backward passes included, which run on the stream of their forward pass.
+        self.stream = torch.cuda.Stream() if self.is_cuda else None
+        if self.is_cuda: torch.cuda.set_stream(self.stream)
 
     def is_late(self): return self.a.budget > 0 and time.monotonic() - self.begun > 60 * self.a.budget
 
@@ -29,17 +32,19 @@ class Bench:
         self.sync(); start = time.perf_counter(); action(); self.sync()
         return time.perf_counter() - start
 
-    def microseconds(self, calls):
-        """Times of one call each, by events where there is a GPU; `calls` go round so that no call finds its operands in a cache. Short calls are replayed as a graph."""
-        for call in calls: call()
-        once = self.seconds(lambda: [call() for call in calls]) / len(calls)
+    def microseconds(self, calls, graph=True):
+        """Times of one call each, by events where there is a GPU; `calls` go round so that no call finds its operands in a cache. They are replayed as a graph where that is possible."""
+        def rounds_of(n):
+            for _ in range(n): kept = [call() for call in calls]  # what a round makes lives until the next has made its own
+        rounds_of(2)
+        once = self.seconds(lambda: rounds_of(1)) / len(calls)
         rounds = max(1, min(64, math.ceil(2e-4 / max(once * len(calls), 1e-7))))
-        sample, count = (lambda: [call() for _ in range(rounds) for call in calls]), rounds * len(calls)
+        sample, count = (lambda: rounds_of(rounds)), rounds * len(calls)
         if not self.is_cuda:
             times, end = [], time.perf_counter() + self.a.seconds
             while len(times) < 5 or time.perf_counter() < end: times.append(self.seconds(sample) / count * 1e6)
             return times
-        replay = self.capture(sample) or sample
+        replay = (self.capture(sample) if graph else None) or sample
         replay(); self.sync()
         times, end = [], time.perf_counter() + self.a.seconds
         while len(times) < 11 or time.perf_counter() < end:
@@ -50,11 +55,8 @@ class Bench:
     def capture(self, action):
         """The action as a CUDA graph, or None where it cannot be captured."""
         try:
-            side = self.torch.cuda.Stream(); side.wait_stream(self.torch.cuda.current_stream())
-            with self.torch.cuda.stream(side): action()
-            self.torch.cuda.current_stream().wait_stream(side)
             graph = self.torch.cuda.CUDAGraph()
-            with self.torch.cuda.graph(graph): action()
+            with self.torch.cuda.graph(graph, stream=self.stream): action()
             return graph.replay
         except RuntimeError:
             self.torch.cuda.synchronize()
@@ -95,7 +97,7 @@ def lengths(count, mean, sigma, longest, rng, shortest=4):
 
 def token_row(n, vocabulary, rng):
     """[CLS] and [SEP] around any ids but the special ones; ids 2 and 3 are theirs in every fresh checkpoint."""
-    return [2, *(rng.randrange(5, vocabulary) for _ in range(n - 2)), 3][:max(n, 2)]
+    return [2, *rng.choices(range(5, vocabulary), k=max(n - 2, 0)), 3]
 
 
 def embed_rows(workload, tokens, vocabulary, seed=1):
@@ -122,9 +124,9 @@ def read_npy(path):
 
 
 def pad(torch, rows, filler=0):
-    """[B, L] ids and [B, L] mask, padded on the right to the longest row."""
-    longest = max(map(len, rows))
-    return (torch.tensor([row + [filler] * (longest - len(row)) for row in rows]), torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows]))
+    """[B, L] ids and [B, L] mask of lists or tensors, padded on the right to the longest."""
+    ids = torch.nn.utils.rnn.pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True, padding_value=filler)
+    return ids, torch.arange(ids.shape[1])[None] < torch.tensor([len(row) for row in rows])[:, None]
 
 
 def median(values): return statistics.median(values)

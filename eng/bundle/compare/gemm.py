@@ -35,7 +35,7 @@ def forms(bench, op, t, k, n):
         return (y, F.gelu(y)) if op == 'LinearGelu' else F.gelu(y)
     if not op.startswith('LinearGelu'): yield 'matmul', product; return
     yield 'linear, gelu', activated(both)
-    if not bench.a.no_compile and hasattr(torch, 'compile'): yield 'compiled', activated(torch.compile(both))
+    if not bench.a.no_compile and hasattr(torch, 'compile'): yield 'compiled', activated(torch.compile(both, dynamic=True))
 
 
 def run(bench):
