@@ -4,8 +4,8 @@ using ILGPU;
 
 namespace BgeMetal.Kernels.Cuda;
 
-/// <summary>The constants of AdamW.</summary>
-public readonly record struct AdamWOptions(float Beta1 = 0.9f, float Beta2 = 0.999f, float Epsilon = 1e-8f, float WeightDecay = 0.01f);
+/// <summary>The constants of AdamW. The kernel gets each beta and 1 - beta rounded to binary32 by itself: 1 - 0.999 formed in binary32 is off by 1.3e-5 of its value.</summary>
+public readonly record struct AdamWOptions(double Beta1 = 0.9, double Beta2 = 0.999, double Epsilon = 1e-8, double WeightDecay = 0.01);
 
 /// <summary>What AdamW works on: flat stores of one length, all 16-byte aligned.</summary>
 /// <param name="Master">Parameters, binary32.</param>
@@ -57,10 +57,12 @@ public static class AdamW
             SpanDecays = state.SpanDecays,
             Count = state.Count,
             Spans = state.Spans,
-            Beta1 = options.Beta1,
-            Beta2 = options.Beta2,
-            Epsilon = options.Epsilon,
-            WeightDecay = options.WeightDecay,
+            Beta1 = (float)options.Beta1,
+            Beta2 = (float)options.Beta2,
+            FirstShare = (float)(1 - options.Beta1),
+            SecondShare = (float)(1 - options.Beta2),
+            Epsilon = (float)options.Epsilon,
+            WeightDecay = (float)options.WeightDecay,
         });
     }
 }
@@ -84,7 +86,7 @@ internal struct AdamWArguments<T> where T : unmanaged, IElement
     public int Spans;
 
     /// <summary>Constants.</summary>
-    public float Beta1, Beta2, Epsilon, WeightDecay;
+    public float Beta1, Beta2, FirstShare, SecondShare, Epsilon, WeightDecay;
 }
 
 /// <summary>Eight elements a thread; each looks its tensor up by bisection, in a list that stays in the first-level cache.</summary>
@@ -129,8 +131,8 @@ internal static class AdamWKernels
     private static float Update<T>(AdamWArguments<T> arguments, float parameter, float gradient, ref float m, ref float v, float rate, float keep,
         float firstCorrection, float secondCorrection) where T : unmanaged, IElement
     {
-        m = arguments.Beta1 * m + (1 - arguments.Beta1) * gradient;
-        v = arguments.Beta2 * v + (1 - arguments.Beta2) * (gradient * gradient);
+        m = arguments.Beta1 * m + arguments.FirstShare * gradient;
+        v = arguments.Beta2 * v + arguments.SecondShare * (gradient * gradient);
         float denominator = DeviceMath.Sqrt(v * secondCorrection) + arguments.Epsilon;
         return parameter * keep - rate * (m * firstCorrection) * DeviceMath.Reciprocal(denominator);
     }

@@ -150,7 +150,7 @@ internal readonly struct AdamWStep : ICudaCall
     {
         int p = s["P"];
         AdamWState state = new(o.Values<FP32>(p), o.Values<FP32>(p, 0.01f), o.Values<FP32>(p, 0.01f), o.Positive<FP32>(p), p, o.Upload<int>([p]), o.Upload<int>([1]), 1);
-        AdamWOptions options = new(Beta1: 0.9f);
+        AdamWOptions options = new(Beta1: 0.9);
         DevicePointer<FP32> schedule = o.Upload<FP32>([new(1e-5f), new(2), new(2)]), norm = o.Upload<FP32>([new(1), new(1), new(0)]);
         DevicePointer<T> copy = T.SizeShift == 1 ? o.Reserve<T>(p) : default;
         return () => AdamW.Step(o.Device, state, options, schedule, norm, copy);

@@ -53,7 +53,7 @@ internal static class AdamWOp
         OptimizerScalars scalars = parameters.Scalars!;
         AdamWState state = new(new((nint)parameters.Master), new((nint)parameters.Grad), new((nint)parameters.FirstMoment), new((nint)parameters.SecondMoment), parameters.Count,
             new(scalars.SpanEnds), new(scalars.SpanDecays), scalars.Spans);
-        AdamWOptions options = new((float)settings.Beta1, (float)settings.Beta2, (float)settings.Epsilon, (float)settings.WeightDecay);
+        AdamWOptions options = new(settings.Beta1, settings.Beta2, settings.Epsilon, settings.WeightDecay);
         AdamW.Step(device.Kernels, state, options, new DevicePointer<FP32>(scalars.Schedule), new DevicePointer<FP32>(scalars.Norm), new DevicePointer<T>(parameters.ComputeCopy));
     }
 }

@@ -49,7 +49,7 @@ public abstract class OptimizerTests(KernelDevice device)
         using DeviceMemory spanEnds = device.Allocate(12), spanDecays = device.Allocate(12);
         device.Upload<int>(ends, new(spanEnds.Address));
         device.Upload<int>(decays, new(spanDecays.Address));
-        AdamWOptions options = new(WeightDecay: 0.1f);
+        AdamWOptions options = new(WeightDecay: 0.1);
         parameters = master.ToDoubles();
         for (int step = 1; step <= 3; step++)
         {
@@ -69,8 +69,9 @@ public abstract class OptimizerTests(KernelDevice device)
             }
         }
         master.AssertNear(parameters, what: "master");
-        first.AssertNear(m, what: "m");
-        second.AssertNear(v, what: "v");
+        first.AssertNear(m, floor: 5e-7, what: "m");
+        // 1 - 0.999 formed in binary32 would be off by 1.3e-5.
+        second.AssertNear(v, floor: 5e-7, what: "v");
         copy.AssertExactly([.. master.ToArray().Select(p => (double)BF16.FromBits(BF16.ToBits(p)))], "copy");
     }
 
