@@ -161,6 +161,25 @@ public sealed class CudaDeviceTests(StubDriver stub)
     }
 
     [Fact]
+    public void A_fence_is_set_on_the_stream_and_may_outlive_the_device()
+    {
+        stub.Reset();
+        CudaDevice device = stub.Open();
+        DeviceFence fence = new(device), other = new(device);
+        fence.Wait();
+        fence.Set();
+        fence.Wait();
+        Assert.Equal("mark on 0x57", stub.Log[^1]);
+        other.Dispose();
+        device.Dispose();
+        fence.Dispose();
+        using PtxDevice interpreter = new();
+        using DeviceFence emulated = new(interpreter);
+        emulated.Set();
+        emulated.Wait();
+    }
+
+    [Fact]
     public void Timers_pinned_memory_and_disposal_reach_the_driver()
     {
         stub.Reset();
