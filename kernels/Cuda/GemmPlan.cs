@@ -57,7 +57,7 @@ internal readonly record struct GemmPlan(KernelDevice Device, bool TensorCores, 
         }
         Multiply<T, TForm, Partial>(new Partial(Workspace, M, N));
         SplitSumArguments<TEpilogue> arguments = new() { Sums = Workspace, Splits = Splits, M = M, N = N, Epilogue = epilogue };
-        GridSize grid = new((N + 255) / 256, (M + 3) / 4);
+        GridSize grid = new((M + 3) / 4, (N + 255) / 256);
         // A weight gradient is binary32 whatever the operands are.
         if (typeof(TEpilogue) == typeof(WeightGradientOutput)) Device.Launch(SplitSum.Finish<FP32, TEpilogue>, grid, arguments);
         else Device.Launch(SplitSum.Finish<T, TEpilogue>, grid, arguments);

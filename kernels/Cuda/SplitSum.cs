@@ -17,7 +17,10 @@ internal struct SplitSumArguments<TEpilogue> where TEpilogue : unmanaged, IEpilo
     public TEpilogue Epilogue;
 }
 
-/// <summary>The second pass of a product that was split along its depth: adds the partial products in order, so that results are reproducible.</summary>
+/// <summary>
+/// The second pass of a product that was split along its depth: adds the partial products in order, so that results are reproducible. Rows lie on grid X, which has no limit that matters;
+/// Y takes 65,535 blocks, 16 million columns.
+/// </summary>
 internal static class SplitSum
 {
     [CudaKernel("Linear", KernelDirection.Forward, 128, typeof(LinearOutput<>))]
@@ -30,7 +33,7 @@ internal static class SplitSum
     [CudaKernel("InfoNce", KernelDirection.Backward, 128, typeof(ScaledOutput<>))]
     public static void Finish<T, TEpilogue>(SplitSumArguments<TEpilogue> arguments) where T : unmanaged, IElement where TEpilogue : unmanaged, IEpilogue
     {
-        int row = Grid.IdxY * 4 + (Group.IdxX >> 5), column = (Grid.IdxX * 32 + (Group.IdxX & 31)) * 8;
+        int row = Grid.IdxX * 4 + (Group.IdxX >> 5), column = (Grid.IdxY * 32 + (Group.IdxX & 31)) * 8;
         if (row >= arguments.M | column >= arguments.N) return;
         long stride = (long)arguments.M * arguments.N, start = (long)row * arguments.N + column;
         if (arguments.Epilogue.Vectorized != 0 & (arguments.N & 7) == 0)

@@ -161,6 +161,18 @@ public sealed class CudaDeviceTests(StubDriver stub)
     }
 
     [Fact]
+    public void A_split_product_of_any_number_of_rows_is_launched_within_the_grids_limits()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        const int Rows = 300_000, Columns = 300;
+        GemmPlan plan = new(device, TensorCores: false, LargeTile: true, Splits: 2, SplitDepth: 64, A: 0x1000, B: 0x2000, StrideA: 128, StrideB: 128, Rows, Columns, K: 128, new(0x3000));
+        plan.Run<FP32, Nt, WeightGradientOutput>(new(new(new(0x4000), Columns)));
+        Assert.Equal(["launch grid 3 2344 2 block 256", "launch grid 75000 2 1 block 128"],
+            stub.Log.Where(line => line.StartsWith("launch", StringComparison.Ordinal)).Select(line => line[..(line.IndexOf("block", StringComparison.Ordinal) + 9)]));
+    }
+
+    [Fact]
     public void A_fence_is_set_on_the_stream_and_may_outlive_the_device()
     {
         stub.Reset();
