@@ -60,12 +60,12 @@ internal static unsafe class AccumulatorRows
             StringBuilder text = new("\t.reg .pred p;\n\t.reg .b32 t;\n");
             for (int i = 0; i < sums.Length; i += 16)
             {
-                text.Append($"\tsetp.ne.s32 p, {piece}, {i / 16};\n\t@p bra NEXT{i / 16}_{suffix};\n");
+                text.Append($"\tsetp.ne.s32 p, {piece}, {i / 16};\n\t@p bra NEXT{(char)('A' + (i / 16))}{suffix};\n");
                 for (int j = 0; j < 16; j += 4)
                     text.Append($"\txor.b32 t, {address}, {j / 4 << 5};\n")
                         .Append($"\tst.shared.v2.f32 [t], {{{sums[i + j]},{sums[i + j + 1]}}};\n")
                         .Append($"\tst.shared.v2.f32 [t+1024], {{{sums[i + j + 2]},{sums[i + j + 3]}}};\n");
-                text.Append($"NEXT{i / 16}_{suffix}:\n");
+                text.Append($"NEXT{(char)('A' + (i / 16))}{suffix}:\n");
             }
             call.Emit(text);
         }

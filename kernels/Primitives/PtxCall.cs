@@ -15,8 +15,11 @@ internal readonly struct PtxCall(PTXCodeGenerator generator, ILGPU.IR.Value valu
     /// <summary>The intrinsic's type arguments, in the order of its declaration.</summary>
     public Type[] TypeArguments => ((MethodInfo)((MethodCall)value).Target.Source).GetGenericArguments();
 
-    /// <summary>A suffix that makes a label unique in its kernel and is the same in every compilation.</summary>
-    public string UniqueSuffix => generator.Builder.Length.ToString(CultureInfo.InvariantCulture);
+    /// <summary>
+    /// A suffix that makes a label unique in its kernel, to follow a letter. The fix-ups renumber it, because the text before a call has numbers of varying
+    /// length; no number of ILGPU's own begins with a zero.
+    /// </summary>
+    public string UniqueSuffix => string.Create(CultureInfo.InvariantCulture, $"_0{generator.Builder.Length}");
 
     /// <summary>The register of a primitive operand.</summary>
     public string Operand(int index) =>

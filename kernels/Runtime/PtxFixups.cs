@@ -15,7 +15,7 @@ namespace BgeMetal.Kernels.Runtime;
 internal static partial class PtxFixups
 {
     /// <summary>Part of the disk cache's key: raise it when the fix-ups change.</summary>
-    public const int Revision = 2;
+    public const int Revision = 3;
 
     /// <summary>The text to load for architecture <paramref name="target"/>, for example "sm_90".</summary>
     public static string Apply(string ptx, string target, string entryName)

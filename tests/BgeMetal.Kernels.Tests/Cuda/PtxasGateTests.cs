@@ -105,8 +105,11 @@ public sealed partial class PtxasGateTests
     [Fact]
     public void Compiling_a_kernel_again_gives_the_same_text()
     {
-        foreach (((KernelDescriptor kernel, string target), string text) in s_texts.Value.Where((_, i) => i % 40 == 0))
-            Assert.Equal(text, PtxCompiler.Compile(kernel, target));
+        // Texts with labels of their own most of all: they were what changed.
+        (KernelDescriptor Kernel, string Target)[] chosen = [.. s_texts.Value.OrderBy(entry => entry.Key.Kernel.Name, StringComparer.Ordinal)
+            .Where((entry, i) => i % (entry.Value.Contains("try_wait", StringComparison.Ordinal) || entry.Value.Contains("nounroll", StringComparison.Ordinal) ? 3 : 20) == 0)
+            .Select(entry => entry.Key)];
+        Parallel.ForEach(chosen, key => Assert.Equal(s_texts.Value[key], PtxCompiler.Compile(key.Kernel, key.Target)));
     }
 
     private static Dictionary<(KernelDescriptor, string), string> CompileAll()
