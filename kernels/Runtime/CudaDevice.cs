@@ -133,7 +133,7 @@ public sealed unsafe class CudaDevice : KernelDevice
         });
 
     /// <summary>A kernel, loaded now or before.</summary>
-    internal LoadedKernel Load(KernelDescriptor kernel) => _modules.Load(kernel);
+    internal LoadedFunction Load(KernelDescriptor kernel) => _modules.Load(kernel);
 
     /// <inheritdoc/>
     public override DeviceMemory Allocate(long sizeBytes)

@@ -8,14 +8,14 @@ namespace BgeMetal.Kernels.Runtime;
 /// <param name="Function">Its entry, a CUfunction.</param>
 /// <param name="TextMs">Milliseconds of compiling its PTX, or of reading it from the disk.</param>
 /// <param name="DriverMs">Milliseconds in which the driver made machine code of it, or found that in its own cache.</param>
-internal readonly record struct LoadedKernel(nint Function, double TextMs, double DriverMs);
+internal readonly record struct LoadedFunction(nint Function, double TextMs, double DriverMs);
 
 /// <summary>The kernels that a GPU has loaded, each a module of its own. Thread-safe: several kernels load side by side, each once.</summary>
 internal sealed unsafe class CudaModules(CudaDevice device, KernelCache cache)
 {
     private const int MaxDynamicSharedSize = 8, PreferredSharedCarveout = 9, StaticSharedLimit = 48 * 1024;
 
-    private readonly ConcurrentDictionary<KernelDescriptor, Lazy<LoadedKernel>> _functions = new();
+    private readonly ConcurrentDictionary<KernelDescriptor, Lazy<LoadedFunction>> _functions = new();
     private readonly ConcurrentBag<nint> _modules = [];
     private readonly DriverApi _api = device.Api;
 
@@ -25,8 +25,8 @@ internal sealed unsafe class CudaModules(CudaDevice device, KernelCache cache)
 
     /// <summary>The same with the time that the first call took.</summary>
     /// <exception cref="DeviceException">The driver refuses the text, or the kernel needs more shared memory than there is.</exception>
-    public LoadedKernel Load(KernelDescriptor kernel) =>
-        _functions.GetOrAdd(kernel, static (k, modules) => new Lazy<LoadedKernel>(() => modules.LoadFunction(k)), this).Value;
+    public LoadedFunction Load(KernelDescriptor kernel) =>
+        _functions.GetOrAdd(kernel, static (k, modules) => new Lazy<LoadedFunction>(() => modules.LoadFunction(k)), this).Value;
 
     /// <summary>Unloads everything.</summary>
     public void Unload()
@@ -34,7 +34,7 @@ internal sealed unsafe class CudaModules(CudaDevice device, KernelCache cache)
         foreach (nint module in _modules) _api.cuModuleUnload(module);
     }
 
-    private LoadedKernel LoadFunction(KernelDescriptor kernel)
+    private LoadedFunction LoadFunction(KernelDescriptor kernel)
     {
         if (kernel.SharedBytes > device.SharedMemoryPerBlock)
             throw new DeviceException($"{kernel.Name} needs {kernel.SharedBytes} bytes of shared memory, {device.Name} has {device.SharedMemoryPerBlock} for a block");
@@ -53,7 +53,7 @@ internal sealed unsafe class CudaModules(CudaDevice device, KernelCache cache)
             // Per cent of the memory that the first-level cache shares: left to itself, the driver may leave room for one block where several are meant to fit.
             _api.Check(_api.cuFuncSetAttribute(function, PreferredSharedCarveout, 100), $"prefer shared memory for {kernel.Name}");
         }
-        return new LoadedKernel(function, textMs, driverMs);
+        return new LoadedFunction(function, textMs, driverMs);
     }
 
     private nint LoadModule(KernelDescriptor kernel, byte[] text)

@@ -20,6 +20,7 @@ class Bench:
 
     def bgemetal(self, *args):
         """Runs a command of this project and returns what it printed."""
+        if self.is_cuda: self.torch.cuda.empty_cache()  # the GPU's memory is for one at a time
         r = subprocess.run([self.a.bgemetal, *map(str, args)], capture_output=True, text=True)
         if r.returncode: raise RuntimeError(f"bgemetal {' '.join(map(str, args[:2]))}: {(r.stderr.strip().splitlines() or ['failed'])[-1]}")
         return r.stdout

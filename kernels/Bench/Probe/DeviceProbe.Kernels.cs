@@ -47,7 +47,7 @@ public sealed unsafe partial class DeviceProbe
     {
         try
         {
-            LoadedKernel loaded = gpu.Load(kernel);
+            LoadedFunction loaded = gpu.Load(kernel);
             int Attribute(int attribute)
             {
                 int value = 0;

@@ -34,7 +34,7 @@ internal static class KernelRepeatCommand
                 foreach (RepeatResult result in RepeatCheck.Run(gpu, cases, parsed.GetValue(repeats)))
                 {
                     results.Add(result);
-                    if (!result.IsGood) Say(terminal, result);
+                    if (!result.IsGood || result.LeftOut.Length > 0) Say(terminal, result);
                     terminal.Cancellation.ThrowIfCancellationRequested();
                 }
             }
@@ -46,9 +46,9 @@ internal static class KernelRepeatCommand
             {
                 if (parsed.GetValue(output) is { } path && results.Count > 0) Write(path, results);
             }
-            int differing = results.Count(result => result.Differing > 0), failed = results.Count(result => result.Error.Length > 0);
+            int differing = results.Count(result => result.Differing > 0), failed = results.Count(result => result.Error.Length > 0), leftOut = results.Count(result => result.LeftOut.Length > 0);
             terminal.Out.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"{results.Count} cases, {parsed.GetValue(repeats)} repeats each: {results.Count - differing - failed} the same bits, {differing} differ, {failed} did not run"));
+                $"{results.Count} cases, {parsed.GetValue(repeats)} repeats each: {results.Count - differing - failed - leftOut} the same bits, {differing} differ, {failed} failed, {leftOut} left out"));
             return differing == 0 && failed == 0 ? ExitCode.Done : ExitCode.Failed;
         });
         return command;
@@ -56,15 +56,15 @@ internal static class KernelRepeatCommand
 
     private static void Say(Terminal terminal, RepeatResult result)
     {
-        terminal.Out.WriteLine(result.Error.Length > 0 ? $"{result.Case}: {result.Error}" : $"{result.Case}: {result.Differing} of {result.Repeats} runs differ, first {result.First}");
+        terminal.Out.WriteLine(result.LeftOut.Length > 0 ? $"{result.Case} is left out: {result.LeftOut}" : result.Error.Length > 0 ? $"{result.Case}: {result.Error}" : $"{result.Case}: {result.Differing} of {result.Repeats} runs differ, first {result.First}");
         terminal.Out.Flush();
     }
 
     private static void Write(string path, List<RepeatResult> results)
     {
-        StringBuilder text = new("op,mode,dtype,shape,repeats,differing,first,error\n");
+        StringBuilder text = new("op,mode,dtype,shape,repeats,differing,first,error,left_out\n");
         foreach (RepeatResult r in results)
-            text.Append(CultureInfo.InvariantCulture, $"{r.Case.Op.Name},{r.Case.Op.Mode},{r.Case.TypeName},{r.Case.Shape},{r.Repeats},{r.Differing},\"{r.First}\",\"{r.Error.Replace('"', '\'')}\"\n");
+            text.Append(CultureInfo.InvariantCulture, $"{r.Case.Op.Name},{r.Case.Op.Mode},{r.Case.TypeName},{r.Case.Shape},{r.Repeats},{r.Differing},\"{r.First}\",\"{r.Error.Replace('"', '\'')}\",\"{r.LeftOut}\"\n");
         AtomicFile.WriteAllText(path, text.ToString());
     }
 }

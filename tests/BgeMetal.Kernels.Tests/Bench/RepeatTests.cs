@@ -48,9 +48,15 @@ public sealed class RepeatTests(EmulationFixture fixture)
         {
             o.Reserve<int>(s["P"]);
             return () => { };
-        }), failing = Case((_, _, _) => () => throw new DeviceException("as the test says"));
+        }), failing = Case((o, _, _) =>
+        {
+            o.Reserve<int>(1);
+            return () => throw new DeviceException("as the test says");
+        });
         RepeatResult[] results = [.. RepeatCheck.Run(fixture.Device, [large, failing, large], repeats: 1, mostBytes: 39, WorkspaceLength)];
-        Assert.Equal(["its operands take 40 bytes, at most 39 are compared", "as the test says", "its operands take 40 bytes, at most 39 are compared"], results.Select(result => result.Error));
+        Assert.Equal(["its operands take 40 bytes, at most 39 are compared", "", "its operands take 40 bytes, at most 39 are compared"], results.Select(result => result.LeftOut));
+        Assert.Equal(["", "as the test says", ""], results.Select(result => result.Error));
+        Assert.Equal([true, false, true], results.Select(result => result.IsGood));
     }
 
     [Fact]
