@@ -29,6 +29,7 @@ public static class BenchTable
     private static readonly string[] s_cudaRagged = ["B=128 L=512 H=12 Dh=64", "B=128 L=512 H=12 Dh=32"];
     private static readonly string[] s_cudaContrastive = ["B=1024 G=8 D=768", "B=64 G=8 D=384", "B=8192 G=8 D=1024"];
     private static readonly string[] s_cudaGroups = ["B=4096 G=16"];
+    private static readonly string[] s_cudaWords = ["B=32 L=128 V=30522 D=768 W=60", "B=8 L=512 V=21128 D=512 W=200"];
     private static readonly string[] s_cudaVocabulary = ["T=4096 V=30522 D=768", "T=2048 V=21128 D=512", "T=1024 V=250002 D=1024"];
     private static readonly string[] s_parameters = ["P=109482240", "P=33360000"];
 
@@ -202,8 +203,16 @@ public static class BenchTable
             Cpu = LossCalls.VocabularyBackward, CpuShapes = ["T=300 V=21128 D=512"],
             Cuda = CudaCalls.Prepare<VocabularyGradient>, CudaShapes = s_cudaVocabulary,
         },
-        new("BagOfWords", "BagOfWords", Forward, "2 B (L - 1) V D", "E (B L D + V D)") { Cpu = LossCalls.WordsForward, CpuShapes = ["B=8 L=128 V=21128 D=512 W=60"] },
-        new("BagOfWords", "BagOfWords", Backward, "4 B V D", "(4 B + 8) V D") { Cpu = LossCalls.WordsBackward, CpuShapes = ["B=8 L=128 V=21128 D=512 W=60"] },
+        new("BagOfWords", "BagOfWords", Forward, "2 B (L - 1) V D", "E (B L D + V D)") 
+        {
+            Cpu = LossCalls.WordsForward, CpuShapes = ["B=8 L=128 V=21128 D=512 W=60"],
+            Cuda = CudaCalls.Prepare<WordsForward>, CudaShapes = s_cudaWords,
+        },
+        new("BagOfWords", "BagOfWords", Backward, "4 B V D", "(4 B + 8) V D") 
+        {
+            Cpu = LossCalls.WordsBackward, CpuShapes = ["B=8 L=128 V=21128 D=512 W=60"],
+            Cuda = CudaCalls.Prepare<WordsGradient>, CudaShapes = s_cudaWords,
+        },
         new("SoftmaxCrossEntropy", "SoftmaxCrossEntropy", Forward, "4 B G", "4 B G") { Cpu = LossCalls.GroupsForward, CpuShapes = ["B=4096 G=16"], Cuda = CudaCalls.Prepare<GroupsForward>, CudaShapes = s_cudaGroups },
         new("SoftmaxCrossEntropy", "SoftmaxCrossEntropy", Backward, "5 B G", "8 B G") { Cpu = LossCalls.GroupsBackward, CpuShapes = ["B=4096 G=16"], Cuda = CudaCalls.Prepare<GroupsGradient>, CudaShapes = s_cudaGroups },
         new("KlDivergence", "KlDivergence", Forward, "9 B G", "8 B G") { Cpu = LossCalls.DistillationForward, CpuShapes = ["B=4096 G=16"], Cuda = CudaCalls.Prepare<DistillationForward>, CudaShapes = s_cudaGroups },

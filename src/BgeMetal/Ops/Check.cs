@@ -1,4 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
 using BgeMetal.Tensors;
 
 namespace BgeMetal.Ops;
@@ -17,11 +16,6 @@ internal static class Check
     {
         if (x.Rows == 0 || x.IsAbsent) throw new ArgumentException($"{operation}: the batch is empty");
     }
-
-    /// <summary>The branch of an operation that has no kernel on this device.</summary>
-    [DoesNotReturn]
-    public static void NoKernel(string operation, Device device) =>
-        throw new NotSupportedException($"{operation} has no kernel on {device}");
 
     private static void ThrowShape(string operation, string argument, Tensor actual, int rows, int columns) =>
         throw new ArgumentException($"{operation}: {argument} is {actual}, expected [{rows}, {columns}]");

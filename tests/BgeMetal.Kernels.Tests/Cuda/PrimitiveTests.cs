@@ -50,7 +50,7 @@ public sealed class PrimitiveTests
         Assert.Equal(KernelRegistry.All.Count, KernelRegistry.All.Select(k => k.Name).Distinct().Count());
         Assert.All(KernelRegistry.All, k => Assert.Equal(0, k.Threads % 32));
         Assert.All(new[] { "Linear", "LayerNorm", "Embedding", "Pooling", "NormalizeRows", "AdamW", "GlobalNorm", "Cast",
-            "InfoNce", "SoftmaxCrossEntropy", "KlDivergence", "Scores", "AddScaled", "Rows", "Regroup" },
+            "InfoNce", "SoftmaxCrossEntropy", "KlDivergence", "Scores", "AddScaled", "Rows", "Regroup", "BagOfWords" },
             stem => Assert.Contains(KernelRegistry.All, k => k.Stem == stem));
     }
 }

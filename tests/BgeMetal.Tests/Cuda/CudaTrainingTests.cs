@@ -42,6 +42,29 @@ public sealed class CudaTrainingTests(TrainingFolder folder) : IClassFixture<Tra
     }
 
     [Fact]
+    public void DupMAE_takes_the_cpus_course()
+    {
+        string data = Path.Combine(folder.Out("dupmae-data") + ".jsonl");
+        File.WriteAllLines(data, ["{\"text\":\"the quick fox\"}", "{\"text\":\"one cat\"}"]);
+        (double[] expected, Dictionary<string, float[]> expectedWeights) = Train("dupmae-cpu", new ComputeOptions { Threads = 2 });
+        (double[] actual, Dictionary<string, float[]> actualWeights) = Train("dupmae-gpu", CudaEncoderTests.Emulated(DType.Float32));
+        Assert.Equal(2, actual.Length);
+        for (int step = 0; step < actual.Length; step++) Assert.Equal(expected[step], actual[step], 1e-4 * expected[step]);
+        Dictionary<string, float[]> before = TrainingFolder.Tensors(folder.Model);
+        string[] shared = [.. before.Keys.Where(name => expectedWeights.ContainsKey("bert." + name))];
+        double moved = Distance(shared.ToDictionary(name => name, name => before[name]), shared.ToDictionary(name => name, name => expectedWeights["bert." + name])), apart = Distance(actualWeights, expectedWeights);
+        Assert.True(moved > 0 && apart <= 5e-3 * moved, $"weights moved {moved:g3} and are {apart:g3} apart");
+
+        (double[] Losses, Dictionary<string, float[]> Weights) Train(string output, ComputeOptions compute)
+        {
+            TrainingOptions options = new() { OutputDirectory = folder.Out(output), MaxSteps = 2, BatchSize = 2, LearningRate = 1e-3, LoggingSteps = 1, Compute = compute };
+            RetroMaeTrainer.Run(folder.Model, new PretrainOptions { TrainData = [data], Objective = PretrainObjective.DupMae, BagOfWordsWeight = 1 }, options);
+            return ([.. TrainLog.Rows(Path.Combine(options.OutputDirectory, "train_log.csv")).Select(row => row.Loss)],
+                TrainingFolder.Tensors(Path.Combine(options.OutputDirectory, RetroMaeTrainer.ModelFolder)));
+        }
+    }
+
+    [Fact]
     public void A_resumed_run_in_fp16_ends_in_the_same_bits_and_its_loss_scale_goes_on()
     {
         List<TrainingProgress> steps = [], resumed = [];

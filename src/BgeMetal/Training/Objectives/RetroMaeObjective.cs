@@ -124,7 +124,7 @@ internal sealed class RetroMaeObjective : ITrainingObjective<RetroMaeBatch>, IDi
     {
         Tensor hidden = _model.Encoder.Forward(tape, masked), transformed = _head.Transform(tape, hidden);
         WordBag words = WordBag.Of(batch.Original);
-        Tensor weights = _arena.Activation(1, words.Weights.Length);
+        Tensor weights = _arena.Floats(1, words.Weights.Length);
         weights.CopyFrom(words.Weights);
         WordBags bags = new(_arena.Integers(words.Words), _arena.Integers(words.Offsets), weights);
         Pass pass = new()
