@@ -9,7 +9,7 @@ namespace BgeMetal.Kernels.Tests.Bench;
 [Collection("emulation")]
 public sealed class RepeatTests(EmulationFixture fixture)
 {
-    private const string Tiny = "T=5 K=16 N=24 D=16 U=3 B=2 L=3 H=2 Dh=8 G=2 V=10 P=40";
+    private const string Tiny = "T=5 K=16 N=24 D=16 U=3 B=2 L=3 H=2 Dh=8 G=2 V=10 W=2 P=40";
     private const long Ample = 1 << 24, WorkspaceLength = 4096;
 
     [Fact]
