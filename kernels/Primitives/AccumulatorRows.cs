@@ -60,12 +60,12 @@ internal static unsafe class AccumulatorRows
             StringBuilder text = new("\t.reg .pred p;\n\t.reg .b32 t;\n");
             for (int i = 0; i < sums.Length; i += 16)
             {
-                text.Append($"\tsetp.ne.s32 p, {piece}, {i / 16};\n\t@p bra NEXT{(char)('A' + (i / 16))}{suffix};\n");
+                text.Append($"\tsetp.ne.s32 p, {piece}, {i / 16};\n\t@p bra {Skip(i)}{suffix};\n");
                 for (int j = 0; j < 16; j += 4)
                     text.Append($"\txor.b32 t, {address}, {j / 4 << 5};\n")
                         .Append($"\tst.shared.v2.f32 [t], {{{sums[i + j]},{sums[i + j + 1]}}};\n")
                         .Append($"\tst.shared.v2.f32 [t+1024], {{{sums[i + j + 2]},{sums[i + j + 3]}}};\n");
-                text.Append($"NEXT{(char)('A' + (i / 16))}{suffix}:\n");
+                text.Append($"{Skip(i)}{suffix}:\n");
             }
             call.Emit(text);
         }
@@ -80,5 +80,7 @@ internal static unsafe class AccumulatorRows
                 .Append($"\tld.shared.v4.f32 {{{string.Join(',', r[..4])}}}, [{address}];\n")
                 .Append($"\tld.shared.v4.f32 {{{string.Join(',', r[4..])}}}, [t];\n"));
         }
+
+        private static string Skip(int first) => "SKIP" + (char)('A' + first / 16);
     }
 }

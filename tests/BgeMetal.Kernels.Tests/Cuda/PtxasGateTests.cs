@@ -68,6 +68,16 @@ public sealed partial class PtxasGateTests
     }
 
     [Fact]
+    public void The_assembler_is_heard_when_it_serializes_products_or_ignores_setmaxnreg()
+    {
+        Ptxas.RequireOrSkip();
+        string text = PtxCompiler.Compile(KernelRegistry.All.Single(k => k.Name == "WarpGroupGemm.Multiply.BF16.Nt.WarpGroupTile256.Partial"), "sm_90a");
+        string accumulator = FirstAccumulator().Match(text).Groups[1].Value, wait = "wgmma.wait_group.sync.aligned 1;";
+        Assert.Contains("C7514", Ptxas.Assemble(text.Replace(wait, $"{wait} add.f32 {accumulator}, {accumulator}, {accumulator};", StringComparison.Ordinal), "sm_90a").Warnings, StringComparison.Ordinal);
+        Assert.Contains("C7508", Ptxas.Assemble(LaunchBounds().Replace(text, ""), "sm_90a").Warnings, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Kernels_with_asynchronous_copies_have_no_local_memory_in_their_text()
     {
         string[] faults = [.. s_texts.Value
@@ -131,6 +141,12 @@ public sealed partial class PtxasGateTests
         $"{kernel.Name},{target},{kernel.Threads},{assembled.Registers},{kernel.SharedBytes + assembled.StaticSharedBytes},{assembled.TensorCoreInstructions},{assembled.Instructions}");
 
     private static string ThisFolder([CallerFilePath] string path = "") => Path.GetDirectoryName(path)!;
+
+    [GeneratedRegex(@"wgmma\.mma_async[^{]*\{(%f\d+),")]
+    private static partial Regex FirstAccumulator();
+
+    [GeneratedRegex(@"\.maxntid.*\n|\.minnctapersm.*\n")]
+    private static partial Regex LaunchBounds();
 
     [GeneratedRegex(@"\.local\b")]
     private static partial Regex Local();

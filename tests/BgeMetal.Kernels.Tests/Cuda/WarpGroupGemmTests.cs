@@ -6,7 +6,7 @@ using BgeMetal.Testing.Reference;
 
 namespace BgeMetal.Kernels.Tests.Cuda;
 
-/// <summary>Products by warp groups against the oracle, on a device that has two multiprocessors, so that blocks take several tiles.</summary>
+/// <summary>Products by warp groups against the oracle; the interpreter has two multiprocessors, so that blocks take several tiles.</summary>
 public abstract class WarpGroupGemmTests(KernelDevice device)
 {
     /// <summary>Rows, inputs, outputs: one tile, tails everywhere, stages that come round, several tiles a block.</summary>
