@@ -203,12 +203,12 @@ public static class BenchTable
             Cpu = LossCalls.VocabularyBackward, CpuShapes = ["T=300 V=21128 D=512"],
             Cuda = CudaCalls.Prepare<VocabularyGradient>, CudaShapes = s_cudaVocabulary,
         },
-        new("BagOfWords", "BagOfWords", Forward, "2 B (L - 1) V D", "E (B L D + V D)") 
+        new("BagOfWords", "BagOfWords", Forward, "2 B (L - 1) V D", "E (B L D + V D)")
         {
             Cpu = LossCalls.WordsForward, CpuShapes = ["B=8 L=128 V=21128 D=512 W=60"],
             Cuda = CudaCalls.Prepare<WordsForward>, CudaShapes = s_cudaWords,
         },
-        new("BagOfWords", "BagOfWords", Backward, "4 B V D", "(4 B + 8) V D") 
+        new("BagOfWords", "BagOfWords", Backward, "4 B V D", "(4 B + 8) V D")
         {
             Cpu = LossCalls.WordsBackward, CpuShapes = ["B=8 L=128 V=21128 D=512 W=60"],
             Cuda = CudaCalls.Prepare<WordsGradient>, CudaShapes = s_cudaWords,
