@@ -134,14 +134,15 @@ internal readonly struct WeightGradientOutput(DeviceMatrix<FP32> output) : IEpil
 }
 
 /// <summary>
-/// dx = the sum of several products, one after the other: sums gather in binary32 and the last product's epilogue writes dx, or adds to it. The first
-/// product ignores what is in the sums, and where there is only one they are not touched.
+/// dx = the sum of several products times a number, one after the other: sums gather in binary32 and the last product's epilogue writes dx, or adds to it. The
+/// first product ignores what is in the sums, and where there is only one they are not touched.
 /// </summary>
-internal readonly struct SummedGradientOutput<T>(DeviceMatrix<FP32> sums, bool first, bool last, DeviceMatrix<T> output, bool accumulate) : IEpilogue
+internal readonly struct SummedGradientOutput<T>(DeviceMatrix<FP32> sums, bool first, bool last, DeviceScalar scale, DeviceMatrix<T> output, bool accumulate) : IEpilogue
     where T : unmanaged, IElement
 {
     public readonly DeviceMatrix<FP32> Sums = sums;
     public readonly DeviceMatrix<T> Output = output;
+    public readonly DeviceScalar Scale = scale;
     public readonly int First = first ? 1 : 0, Last = last ? 1 : 0, Accumulate = accumulate ? 1 : 0;
     public readonly int Aligned = (sums.IsNull || sums.IsAligned) && output.IsAligned ? 1 : 0;
 
@@ -150,15 +151,25 @@ internal readonly struct SummedGradientOutput<T>(DeviceMatrix<FP32> sums, bool f
     public void Write(float value, int row, int column, int split)
     {
         if (First == 0) value += Sums.Load(row, column);
-        if (Last == 0) Sums.Store(row, column, value);
-        else Output.Store(row, column, Accumulate != 0 ? value + Output.Load(row, column) : value);
+        if (Last == 0)
+        {
+            Sums.Store(row, column, value);
+            return;
+        }
+        value *= Scale.Load();
+        Output.Store(row, column, Accumulate != 0 ? value + Output.Load(row, column) : value);
     }
 
     public void Write8(Float8 value, int row, int column, int split)
     {
         if (First == 0) value += Sums.Load8(row, column);
-        if (Last == 0) Sums.Store8(row, column, value);
-        else Output.Store8(row, column, Accumulate != 0 ? value + Output.Load8(row, column) : value);
+        if (Last == 0)
+        {
+            Sums.Store8(row, column, value);
+            return;
+        }
+        value *= Scale.Load();
+        Output.Store8(row, column, Accumulate != 0 ? value + Output.Load8(row, column) : value);
     }
 }
 

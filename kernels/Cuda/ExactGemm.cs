@@ -22,7 +22,6 @@ internal static class ExactGemm
     [CudaKernel("Linear", KernelDirection.Backward, 256, typeof(Tn), typeof(Partial), Elements = ElementTypes.Single, SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     [CudaKernel("LinearCrossEntropy", KernelDirection.Backward, 256, typeof(Nn), typeof(SummedGradientOutput<>), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     [CudaKernel("InfoNce", KernelDirection.Backward, 256, typeof(Nt), typeof(ContrastiveWeights<>), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
-    [CudaKernel("InfoNce", KernelDirection.Backward, 256, typeof(Nn), typeof(WeightGradientOutput), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     [CudaKernel("InfoNce", KernelDirection.Backward, 256, typeof(Tn), typeof(ScaledOutput<>), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     [CudaKernel("Scores", KernelDirection.Forward, 256, typeof(Nt), typeof(ScaledOutput<FP32>), SharedBytes = TileExact.SharedBytes, MinBlocks = TileExact.MinBlocks)]
     public static void Multiply<T, TForm, TEpilogue>(GemmArguments<TEpilogue> arguments)

@@ -76,10 +76,6 @@ internal static class Gemm
         Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
     [CudaKernel("InfoNce", KernelDirection.Backward, 128, typeof(Nt), typeof(Tile64), typeof(Accumulator32), typeof(ContrastiveWeights<>),
         Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
-    [CudaKernel("InfoNce", KernelDirection.Backward, 128, typeof(Nn), typeof(Tile128), typeof(Accumulator128), typeof(WeightGradientOutput),
-        Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
-    [CudaKernel("InfoNce", KernelDirection.Backward, 128, typeof(Nn), typeof(Tile64), typeof(Accumulator32), typeof(WeightGradientOutput),
-        Elements = ElementTypes.Low, SharedBytes = Tile64.SharedBytes, MinBlocks = Tile64.MinBlocks, TensorCores = true)]
     [CudaKernel("InfoNce", KernelDirection.Backward, 128, typeof(Tn), typeof(Tile128), typeof(Accumulator128), typeof(ScaledOutput<>),
         Elements = ElementTypes.Low, SharedBytes = Tile128.SharedBytes, MinBlocks = Tile128.MinBlocks, TensorCores = true)]
     [CudaKernel("InfoNce", KernelDirection.Backward, 128, typeof(Tn), typeof(Tile64), typeof(Accumulator32), typeof(ScaledOutput<>),

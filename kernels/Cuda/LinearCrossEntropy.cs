@@ -130,7 +130,7 @@ public static class LinearCrossEntropy
             if (!dBias.IsNull)
                 Linear.SumSlabs(device, buffers.BiasSums, (shape.Rows + logits.Block - 1) / logits.Block, columns, columns, new(dBias.At(first)));
             GemmPlan.Choose<T, Nn>(device, shape.Rows, shape.Dim, columns, buffers.Gradients, part, buffers.Splits, paddedA: true)
-                .Run<T, Nn, SummedGradientOutput<T>>(new(buffers.Sums, first == 0, first + columns == shape.Vocabulary, dx, accumulateDx));
+                .Run<T, Nn, SummedGradientOutput<T>>(new(buffers.Sums, first == 0, first + columns == shape.Vocabulary, 1f, dx, accumulateDx));
             GemmPlan.Choose<T, Tn>(device, columns, shape.Dim, shape.Rows, buffers.Gradients, x, buffers.Splits, paddedA: true)
                 .Run<T, Tn, WeightGradientOutput>(new(new(new(dWeight.Start.At(first * dWeight.Stride)), dWeight.Stride)));
         }

@@ -37,11 +37,10 @@ public static class Scores
         long needed = LeastWorkspace(queries, passages, dim);
         if (workspace.Length < needed) throw new ArgumentException($"a workspace of {needed} elements is needed, there are {workspace.Length}", nameof(workspace));
         ContrastiveProducts<T> products = new(device, workspace, queries, dim, (passages + 7) & ~7, wantsQueries: true);
-        products.Start();
         if (passages % 8 != 0) products.ClearWeights();
         AddScaled.Run(device, dscores, queries, passages, 1f, accumulate: false, products.Weights);
-        products.Add(q, p, passages, 1 / temperature, dp, accumulatePassages);
-        products.Finish(1 / temperature, dq, accumulateQueries);
+        products.Add(q, passages, 1 / temperature, dp, accumulatePassages);
+        products.Sum(p, passages, first: true, last: true, 1 / temperature, dq, accumulateQueries);
     }
 
     private static void Check(int queries, int passages, int dim, float temperature)
