@@ -19,13 +19,29 @@ static size_t log_length;
 #ifndef STUB_MEMORY
 #define STUB_MEMORY 1000000
 #endif
+#ifndef STUB_MULTIPROCESSORS
+#define STUB_MULTIPROCESSORS 4
+#endif
 static int driver_version = STUB_VERSION, device_count = 2, capability_major = STUB_MAJOR, load_result = 0;
 static uint64_t free_bytes = STUB_MEMORY;
 static int capturing;
 static uint8_t last_argument[4096];
 static int argument_bytes;
 
+/* What a benchmark of the host's side counts; such a stub writes no log and leaves out what a GPU would do (-DSTUB_QUIET). */
+#ifdef STUB_QUIET
+#define MOVE(call)
+#else
+#define MOVE(call) call
+#endif
+static struct { int64_t launches, copies, bytes, waits, replays; } counts;
+void stub_counts(void *into) { memcpy(into, &counts, sizeof counts); memset(&counts, 0, sizeof counts); }
+
 static void note(const char *format, ...) {
+#ifdef STUB_QUIET
+    return;
+#endif
+    if (log_length >= sizeof log_text - 200) return;
     va_list list;
     va_start(list, format);
     log_length += vsnprintf(log_text + log_length, sizeof log_text - log_length, format, list);
@@ -33,6 +49,12 @@ static void note(const char *format, ...) {
 }
 
 const char *stub_log(void) { return log_text; }
+/* A process that is tested from outside leaves its log where it is told to. */
+__attribute__((destructor)) static void keep_log(void) {
+    const char *path = getenv("STUB_LOG");
+    FILE *file = path ? fopen(path, "w") : NULL;
+    if (file) { fwrite(log_text, 1, log_length, file); fclose(file); }
+}
 void stub_reset(int version, int devices, int major, uint64_t memory, int load) {
     log_length = 0; log_text[0] = 0; capturing = 0;
     driver_version = version; device_count = devices; capability_major = major; free_bytes = memory; load_result = load;
@@ -47,7 +69,7 @@ int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
 int cuDeviceGetName(char *name, int length, int device) { snprintf(name, length, "Stub %d", device); return 0; }
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 2000000; return 0; }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
-    *value = attribute == 75 ? capability_major : attribute == 76 ? 0 : attribute == 16 ? 4 : attribute == 97 ? 232448 : 0;
+    *value = attribute == 75 ? capability_major : attribute == 76 ? 0 : attribute == 16 ? STUB_MULTIPROCESSORS : attribute == 97 ? 232448 : 0;
     return 0;
 }
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)(uintptr_t)(0x1000 + device); return 0; }
@@ -55,6 +77,7 @@ int cuDevicePrimaryCtxRelease_v2(int device) { note("release\n"); return 0; }
 int cuCtxSetCurrent(void *context) { return 0; }
 int cuMemGetInfo_v2(size_t *available, size_t *total) { *available = free_bytes; *total = 2000000; return 0; }
 int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
+    if (capturing) return 900;
     if (bytes > free_bytes) return 2;
     free_bytes -= bytes;
     *address = (uint64_t)(uintptr_t)aligned_alloc(256, (bytes + 255) / 256 * 256);
@@ -62,36 +85,39 @@ int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
     return 0;
 }
 int cuMemFree_v2(uint64_t address) { free((void *)(uintptr_t)address); note("free\n"); return 0; }
-int cuMemHostAlloc(void **address, size_t bytes, unsigned flags) { *address = malloc(bytes); note("pin %zu\n", bytes); return 0; }
+int cuMemHostAlloc(void **address, size_t bytes, unsigned flags) { if (capturing) return 900; *address = malloc(bytes); note("pin %zu\n", bytes); return 0; }
 int cuMemFreeHost(void *address) { free(address); note("unpin\n"); return 0; }
+static void count_copy(size_t bytes) { counts.copies++; counts.bytes += bytes; }
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
-    memcpy((void *)(uintptr_t)to, from, bytes); note("upload %zu on %p\n", bytes, stream); return 0;
+    MOVE(memcpy((void *)(uintptr_t)to, from, bytes)); count_copy(bytes); note("upload %zu on %p\n", bytes, stream); return 0;
 }
 int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
-    memcpy(to, (void *)(uintptr_t)from, bytes); note("download %zu on %p\n", bytes, stream); return 0;
+    MOVE(memcpy(to, (void *)(uintptr_t)from, bytes)); count_copy(bytes); note("download %zu on %p\n", bytes, stream); return 0;
 }
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream) {
-    memmove((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes); note("copy %zu on %p\n", bytes, stream); return 0;
+    MOVE(memmove((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes)); count_copy(bytes); note("copy %zu on %p\n", bytes, stream); return 0;
 }
 int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *stream) {
-    memset((void *)(uintptr_t)to, value, bytes); note("fill %zu on %p\n", bytes, stream); return 0;
+    MOVE(memset((void *)(uintptr_t)to, value, bytes)); count_copy(0); note("fill %zu on %p\n", bytes, stream); return 0;
 }
 int cuStreamCreate(void **stream, unsigned flags) { *stream = (void *)0x57; note("stream %u\n", flags); return 0; }
 int cuStreamDestroy_v2(void *stream) { note("stream gone\n"); return 0; }
-int cuStreamSynchronize(void *stream) { note("wait on %p\n", stream); return capturing ? 900 : 0; }
+int cuStreamSynchronize(void *stream) { counts.waits++; note("wait on %p\n", stream); return capturing ? 900 : 0; }
 int cuStreamBeginCapture_v2(void *stream, int mode) { capturing = 1; note("begin capture on %p\n", stream); return 0; }
 int cuStreamEndCapture(void *stream, void **graph) { capturing = 0; *graph = (void *)0x61; note("end capture on %p\n", stream); return 0; }
 int cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long flags) { *executable = (void *)0x62; note("instantiate %p\n", graph); return 0; }
-int cuGraphLaunch(void *executable, void *stream) { note("replay %p on %p\n", executable, stream); return 0; }
+int cuGraphLaunch(void *executable, void *stream) { counts.replays++; note("replay %p on %p\n", executable, stream); return 0; }
 int cuGraphDestroy(void *graph) { note("graph gone\n"); return 0; }
 int cuGraphExecDestroy(void *executable) { note("executable gone\n"); return 0; }
-int cuEventCreate(void **event, unsigned flags) { static uintptr_t next = 0x70; *event = (void *)next++; return 0; }
+/* Events without a time (flag 2) are marks to wait for; their waits are logged. */
+int cuEventCreate(void **event, unsigned flags) { static uintptr_t next = 0x70; *event = (void *)(next++ | (flags & 2) << 30); return 0; }
 int cuEventRecord(void *event, void *stream) { note("mark on %p\n", stream); return 0; }
-int cuEventSynchronize(void *event) { return 0; }
+int cuEventSynchronize(void *event) { counts.waits++; if ((uintptr_t)event >> 31) note("wait for mark\n"); return capturing ? 900 : 0; }
 int cuEventElapsedTime(float *milliseconds, void *start, void *stop) { *milliseconds = 1.5f; return 0; }
 int cuEventDestroy_v2(void *event) { return 0; }
 int cuModuleLoadDataEx(void **module, const void *image, unsigned count, int *options, void **values) {
     *module = (void *)0x81;
+    if (capturing) return 900;
     for (unsigned i = 0; load_result && i < count; i++)
         if (options[i] == 5) strcpy(values[i], "ptxas: line 7 is wrong");
     note("load %.8s\n", (const char *)image);
@@ -107,6 +133,7 @@ int cuModuleGetFunction(void **function, void *module, const char *name) { *func
 int cuFuncSetAttribute(void *function, int attribute, int value) { note("attribute %d = %d\n", attribute, value); return 0; }
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *stream,
                    void **parameters, void **extra) {
+    counts.launches++;
     memcpy(last_argument, parameters[0], argument_bytes);
     note("launch grid %u %u %u block %u %u %u shared %u on %p\n", gx, gy, gz, bx, by, bz, shared, stream);
     return gx > 1000000 ? 1 : 0;
