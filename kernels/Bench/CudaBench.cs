@@ -124,7 +124,7 @@ internal sealed class CudaBench : IDisposable
         {
             for (int i = 0; i < rounds; i++) Round();
         }
-        using CudaGraph? graph = (_device as CudaDevice)?.Capture(Rounds);
+        using DeviceGraph? graph = (_device as CudaDevice)?.Capture(Rounds);
         Action sample = graph is null ? Rounds : graph.Replay;
         if (graph is not null) sample();
         List<double> times = [];

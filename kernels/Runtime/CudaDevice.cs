@@ -202,13 +202,11 @@ public sealed unsafe class CudaDevice : KernelDevice
         if (Profile is not null) _times?.Collect(Profile);
     }
 
-    /// <summary>
-    /// Records what <paramref name="enqueue"/> enqueues, without running it. Everything it launches must be loaded, and nothing may be allocated or
-    /// waited for inside.
-    /// </summary>
-    public CudaGraph Capture(Action enqueue)
+    /// <inheritdoc/>
+    public override DeviceMark CreateMark() => new CudaMark(this);
+
+    private protected override DeviceGraph CaptureCore(Action enqueue)
     {
-        ArgumentNullException.ThrowIfNull(enqueue);
         Bind();
         Api.Check(Api.cuStreamBeginCapture(Stream, RelaxedCapture), "begin to capture a graph");
         nint graph = 0;
@@ -217,10 +215,12 @@ public sealed unsafe class CudaDevice : KernelDevice
         {
             enqueue();
         }
-        finally
+        catch
         {
-            result = Api.cuStreamEndCapture(Stream, &graph);
+            if (Api.cuStreamEndCapture(Stream, &graph) == 0 && graph != 0) Api.cuGraphDestroy(graph);
+            throw;
         }
+        result = Api.cuStreamEndCapture(Stream, &graph);
         Api.Check(result, "capture a graph");
         return new CudaGraph(this, graph);
     }
@@ -258,15 +258,16 @@ public sealed unsafe class CudaDevice : KernelDevice
 
     private protected override void EndTiming(string name, KernelProfile profile) => _times!.End(name);
 
-    private protected override void LaunchCore<TArguments>(Action<TArguments> kernel, KernelDescriptor descriptor, GridSize grid, ref TArguments arguments)
+    private protected override void LaunchCore<TArguments>(Action<TArguments> kernel, LoadedKernel loaded, GridSize grid, ref TArguments arguments)
     {
-        nint function = _modules.Function(descriptor);
+        KernelDescriptor descriptor = loaded.Descriptor;
+        if (loaded.Function == 0) loaded.Function = _modules.Function(descriptor);
         Bind();
         // The argument struct is the kernel's one parameter: the driver copies it, so its address need not outlive the call.
         fixed (TArguments* pointer = &arguments)
         {
             void* parameter = pointer;
-            int result = Api.cuLaunchKernel(function, (uint)grid.X, (uint)grid.Y, (uint)grid.Z, (uint)descriptor.Threads, 1, 1,
+            int result = Api.cuLaunchKernel(loaded.Function, (uint)grid.X, (uint)grid.Y, (uint)grid.Z, (uint)descriptor.Threads, 1, 1,
                 (uint)descriptor.SharedBytes, Stream, &parameter, null);
             if (result != 0) throw new DeviceException($"cannot launch {descriptor.Name} on {grid}: {Api.Describe(result)}") { DriverResult = result };
         }

@@ -7,15 +7,15 @@ namespace BgeMetal.Kernels.Runtime;
 
 /// <summary>
 /// Runs the CUDA kernels on the CPU, every lane a thread, for tests and for debugging kernels: thousands of times slower than a GPU. Kernels run at
-/// once, in the calling thread's time.
+/// once, in the calling thread's time. What a GPU refuses inside of a graph is refused here too.
 /// </summary>
 public sealed unsafe class EmulatedDevice : KernelDevice
 {
     private const int Alignment = 256;
     private readonly Context _context = PtxCompiler.CreateContext();
-    private readonly Dictionary<KernelDescriptor, Delegate> _launchers = [];
     private readonly CPUAccelerator _accelerator;
     private readonly int _warps;
+    private List<Action>? _recording;
 
     /// <summary>Makes a device whose blocks have up to <paramref name="warps"/> (a power of two) warps of 32 lanes.</summary>
     public EmulatedDevice(int warps = 8)
@@ -37,39 +37,60 @@ public sealed unsafe class EmulatedDevice : KernelDevice
     internal override bool HasWarpGroups => _warps >= 12;
 
     /// <inheritdoc/>
-    public override DeviceMemory Allocate(long sizeBytes) => new(this, (long)NativeMemory.AlignedAlloc((nuint)Math.Max(sizeBytes, 1), Alignment), sizeBytes);
+    public override DeviceMemory Allocate(long sizeBytes) => new(NotRecording("allocate"), (long)NativeMemory.AlignedAlloc((nuint)Math.Max(sizeBytes, 1), Alignment), sizeBytes);
 
     /// <inheritdoc/>
-    public override PinnedMemory AllocatePinned(long sizeBytes) => new(this, (nint)NativeMemory.AlignedAlloc((nuint)Math.Max(sizeBytes, 1), Alignment), sizeBytes);
+    public override PinnedMemory AllocatePinned(long sizeBytes) => new(NotRecording("allocate"), (nint)NativeMemory.AlignedAlloc((nuint)Math.Max(sizeBytes, 1), Alignment), sizeBytes);
 
     /// <inheritdoc/>
-    public override void CopyToDevice(nint host, long device, long sizeBytes) => Buffer.MemoryCopy((void*)host, (void*)device, sizeBytes, sizeBytes);
+    public override void CopyToDevice(nint host, long device, long sizeBytes) => Do(() => Buffer.MemoryCopy((void*)host, (void*)device, sizeBytes, sizeBytes));
 
     /// <inheritdoc/>
-    public override void CopyToHost(long device, nint host, long sizeBytes) => Buffer.MemoryCopy((void*)device, (void*)host, sizeBytes, sizeBytes);
+    public override void CopyToHost(long device, nint host, long sizeBytes) => Do(() => Buffer.MemoryCopy((void*)device, (void*)host, sizeBytes, sizeBytes));
 
     /// <inheritdoc/>
-    public override void Copy(long source, long target, long sizeBytes) => Buffer.MemoryCopy((void*)source, (void*)target, sizeBytes, sizeBytes);
+    public override void Copy(long source, long target, long sizeBytes) => Do(() => Buffer.MemoryCopy((void*)source, (void*)target, sizeBytes, sizeBytes));
 
     /// <inheritdoc/>
-    public override void Fill(long device, byte value, long sizeBytes) => NativeMemory.Fill((void*)device, (nuint)sizeBytes, value);
+    public override void Fill(long device, byte value, long sizeBytes) => Do(() => NativeMemory.Fill((void*)device, (nuint)sizeBytes, value));
 
     /// <inheritdoc/>
-    public override void Synchronize() => _accelerator.Synchronize();
+    public override void Synchronize() => NotRecording("wait")._accelerator.Synchronize();
+
+    private protected override DeviceGraph CaptureCore(Action enqueue)
+    {
+        NotRecording("capture a graph");
+        List<Action> steps = [];
+        _recording = steps;
+        try
+        {
+            enqueue();
+        }
+        finally
+        {
+            _recording = null;
+        }
+        return new EmulatedGraph(steps);
+    }
 
     internal override void Free(DeviceMemory memory) => NativeMemory.AlignedFree((void*)memory.Address);
 
     internal override void Free(PinnedMemory memory) => NativeMemory.AlignedFree((void*)memory.Address);
 
-    private protected override void LaunchCore<TArguments>(Action<TArguments> kernel, KernelDescriptor descriptor, GridSize grid, ref TArguments arguments)
+    private protected override void LaunchCore<TArguments>(Action<TArguments> kernel, LoadedKernel loaded, GridSize grid, ref TArguments arguments)
     {
-        if (!_launchers.TryGetValue(descriptor, out Delegate? launcher))
-            _launchers.Add(descriptor, launcher = _accelerator.LoadStreamKernel(kernel));
+        loaded.Launcher ??= _accelerator.LoadStreamKernel(kernel);
+        KernelDescriptor descriptor = loaded.Descriptor;
         Index3D blocks = new(grid.X, grid.Y, grid.Z), threads = new(descriptor.Threads, 1, 1);
         KernelConfig config = descriptor.SharedBytes == 0 ? new(blocks, threads)
             : new(blocks, threads, SharedMemoryConfig.RequestDynamic<byte>(descriptor.SharedBytes));
-        ((Action<KernelConfig, TArguments>)launcher)(config, arguments);
-        _accelerator.Synchronize();
+        Action<KernelConfig, TArguments> launch = (Action<KernelConfig, TArguments>)loaded.Launcher;
+        TArguments values = arguments;
+        Do(() =>
+        {
+            launch(config, values);
+            _accelerator.Synchronize();
+        });
     }
 
     /// <inheritdoc/>
@@ -78,4 +99,14 @@ public sealed unsafe class EmulatedDevice : KernelDevice
         _accelerator.Dispose();
         _context.Dispose();
     }
+
+    /// <summary>At once, or when the graph that is being recorded is replayed.</summary>
+    private void Do(Action step)
+    {
+        if (_recording is null) step();
+        else _recording.Add(step);
+    }
+
+    private EmulatedDevice NotRecording(string action) =>
+        _recording is null ? this : throw new DeviceException($"cannot {action} while a graph is being captured");
 }

@@ -13,7 +13,7 @@ public readonly record struct GridSize(int X, int Y = 1, int Z = 1);
 /// </summary>
 public abstract class KernelDevice : IDisposable
 {
-    private readonly Dictionary<Delegate, KernelDescriptor> _descriptors = new(ReferenceEqualityComparer.Instance);
+    private readonly Dictionary<Delegate, LoadedKernel> _kernels = new(ReferenceEqualityComparer.Instance);
     private long _begun;
 
     /// <summary>What the hardware calls itself.</summary>
@@ -38,17 +38,32 @@ public abstract class KernelDevice : IDisposable
     {
         ArgumentNullException.ThrowIfNull(kernel);
         if (grid.X <= 0 || grid.Y <= 0 || grid.Z <= 0) return;
-        if (!_descriptors.TryGetValue(kernel, out KernelDescriptor? descriptor))
-            _descriptors.Add(kernel, descriptor = KernelRegistry.Of(kernel.Method));
+        if (!_kernels.TryGetValue(kernel, out LoadedKernel? loaded))
+            _kernels.Add(kernel, loaded = new LoadedKernel(KernelRegistry.Of(kernel.Method)));
         if (Profile is null)
         {
-            LaunchCore(kernel, descriptor, grid, ref arguments);
+            LaunchCore(kernel, loaded, grid, ref arguments);
             return;
         }
         BeginTiming();
-        LaunchCore(kernel, descriptor, grid, ref arguments);
-        EndTiming(descriptor.Name, Profile);
+        LaunchCore(kernel, loaded, grid, ref arguments);
+        EndTiming(loaded.Descriptor.Name, Profile);
     }
+
+    /// <summary>
+    /// Records what <paramref name="enqueue"/> enqueues, without running it. Every kernel must have been launched or prepared before; nothing may be allocated or waited
+    /// for inside, and a failure inside leaves the device as it was.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">The time of launches is being taken.</exception>
+    public DeviceGraph Capture(Action enqueue)
+    {
+        ArgumentNullException.ThrowIfNull(enqueue);
+        if (Profile is not null) throw new InvalidOperationException("launches inside of a graph have no time of their own: a graph cannot be captured under a profile");
+        return CaptureCore(enqueue);
+    }
+
+    /// <summary>Makes a mark to be put behind work and waited for; by default of a device whose calls return when they are done.</summary>
+    public virtual DeviceMark CreateMark() => new PassedMark();
 
     /// <summary>Reserves memory; contents are undefined.</summary>
     /// <exception cref="DeviceException">There is not enough: the message says how much was asked for and how much is free.</exception>
@@ -111,11 +126,26 @@ public abstract class KernelDevice : IDisposable
     /// <summary>Behind it.</summary>
     private protected virtual void EndTiming(string name, KernelProfile profile) => profile.Add(name, Stopwatch.GetElapsedTime(_begun).TotalMicroseconds);
 
-    private protected abstract void LaunchCore<TArguments>(Action<TArguments> kernel, KernelDescriptor descriptor, GridSize grid, ref TArguments arguments)
+    private protected abstract void LaunchCore<TArguments>(Action<TArguments> kernel, LoadedKernel loaded, GridSize grid, ref TArguments arguments)
         where TArguments : unmanaged;
+
+    private protected virtual DeviceGraph CaptureCore(Action enqueue) => throw new NotSupportedException($"{Name} records no graphs");
 
     /// <summary>Gives back what the device holds.</summary>
     protected abstract void Dispose(bool disposing);
+}
+
+/// <summary>A kernel on one device, with what the device launches it by, found at the first launch so that later ones look up nothing else.</summary>
+internal sealed class LoadedKernel(KernelDescriptor descriptor)
+{
+    /// <summary>The kernel.</summary>
+    public KernelDescriptor Descriptor { get; } = descriptor;
+
+    /// <summary>The driver's function; 0 until the first launch.</summary>
+    public nint Function { get; set; }
+
+    /// <summary>The emulation's launcher; null until the first launch.</summary>
+    public Delegate? Launcher { get; set; }
 }
 
 /// <summary>One allocation of device memory, which the caller cuts up. Starts at a multiple of 256 bytes.</summary>

@@ -97,7 +97,7 @@ public sealed class CudaDeviceTests(StubDriver stub)
         using CudaDevice device = stub.Open();
         device.Prepare([KernelRegistry.Of(((Action<SlabSumArguments>)ColumnSum.Finish).Method)]);
         int before = stub.Log.Length;
-        using (CudaGraph graph = device.Capture(() => device.Launch(ColumnSum.Finish, new GridSize(1), default(SlabSumArguments))))
+        using (DeviceGraph graph = device.Capture(() => device.Launch(ColumnSum.Finish, new GridSize(1), default(SlabSumArguments))))
         {
             graph.Replay();
             graph.Replay();
@@ -112,8 +112,39 @@ public sealed class CudaDeviceTests(StubDriver stub)
         stub.Reset();
         using CudaDevice device = stub.Open();
         Assert.Throws<InvalidOperationException>(() => device.Capture(() => throw new InvalidOperationException("inside")));
-        Assert.Equal("end capture on 0x57", stub.Log[^1]);
+        Assert.Equal(["end capture on 0x57", "graph gone"], stub.Log[^2..]);
         device.Synchronize();
+    }
+
+    [Fact]
+    public void Nothing_is_allocated_loaded_or_waited_for_inside_a_capture_and_launches_have_no_time_there()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        using DeviceMark mark = device.CreateMark();
+        foreach (Action refused in (Action[])[() => device.Allocate(8), () => device.AllocatePinned(8), device.Synchronize, mark.Wait,
+            () => device.Launch(ColumnSum.Finish, new GridSize(1), default(SlabSumArguments))])
+            Assert.Equal(900, Assert.Throws<DeviceException>(() => device.Capture(refused)).DriverResult);
+        device.Synchronize();
+        device.Profile = new KernelProfile();
+        Assert.Throws<InvalidOperationException>(() => device.Capture(() => { }));
+    }
+
+    [Fact]
+    public void A_mark_is_waited_for_alone_and_under_a_profile_with_the_whole_stream()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        DeviceMark mark = device.CreateMark();
+        mark.Record();
+        mark.Wait();
+        device.Profile = new KernelProfile();
+        device.Launch(ColumnSum.Finish, new GridSize(1), default(SlabSumArguments));
+        mark.Wait();
+        Assert.Equal(1500, Assert.Single(device.Profile.Times).Microseconds);
+        mark.Dispose();
+        Assert.Throws<ObjectDisposedException>(mark.Record);
+        Assert.Equal(["mark on 0x57", "wait for mark", "wait on 0x57"], stub.Log.Where(l => l.Contains("wait", StringComparison.Ordinal) || l == "mark on 0x57").Where((_, i) => i is 0 or 1 or 4));
     }
 
     [Fact]

@@ -30,7 +30,7 @@ public sealed class GpuScaleTests(GpuFixture fixture)
         using DeviceTensor<FP32> source = new(device, new RandomData(2).Uniform(5000), 1, 5000);
         using DeviceTensor<BF16> target = new(device, 1, 5000), expected = new(device, 1, 5000);
         Cast.Convert(device, source.Start, expected.Start, 5000);
-        using CudaGraph graph = device.Capture(() => Cast.Convert(device, source.Start, target.Start, 5000));
+        using DeviceGraph graph = device.Capture(() => Cast.Convert(device, source.Start, target.Start, 5000));
         graph.Replay();
         Tolerance.AssertBitEqual(target.ToArray(), expected.ToArray());
     }

@@ -44,8 +44,9 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
 
     internal override void Free(PinnedMemory memory) => NativeMemory.AlignedFree((void*)memory.Address);
 
-    private protected override void LaunchCore<TArguments>(Action<TArguments> kernel, KernelDescriptor descriptor, GridSize grid, ref TArguments arguments)
+    private protected override void LaunchCore<TArguments>(Action<TArguments> kernel, LoadedKernel loaded, GridSize grid, ref TArguments arguments)
     {
+        KernelDescriptor descriptor = loaded.Descriptor;
         if (!_programs.TryGetValue(descriptor, out PtxProgram? program))
             _programs.Add(descriptor, program = PtxProgram.Parse(Change(PtxCompiler.Compile(descriptor, descriptor.TargetFor("sm_90")))));
         byte[] bytes = MemoryMarshal.AsBytes(new ReadOnlySpan<TArguments>(in arguments)).ToArray();
