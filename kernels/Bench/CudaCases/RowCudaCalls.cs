@@ -26,8 +26,7 @@ internal readonly struct EmbeddingGradient : ICudaCall
         int t = s["T"], d = s["D"], u = s["U"];
         int[] ids = [.. Enumerable.Range(0, t).Select(i => (int)(i * 7919L % u))];
         EmbeddingGradientPlan plan = EmbeddingGradientPlan.Build(ids, u);
-        EmbeddingGradientOrder order = new(o.Upload<int>([.. plan.Order]), o.Upload<int>([.. plan.Starts]), o.Upload<int>([.. plan.Targets]), plan.Targets.Count,
-            o.Upload<int>([.. plan.MergeStarts]), o.Upload<int>([.. plan.MergeTargets]), plan.MergeTargets.Count, plan.Partials);
+        EmbeddingGradientOrder order = plan.At(o.Upload(plan.All));
         DeviceMatrix<T> dy = o.Matrix<T>(t, d, 0.01f);
         DevicePointer<FP32> table = o.Values<FP32>((long)u * d);
         return () => Embedding.Backward(o.Device, dy, order, d, table, o.Workspace);

@@ -11,6 +11,9 @@ namespace BgeMetal.Ops;
 /// </summary>
 internal sealed class TableGradients
 {
+    // Every list is copied to the device before the next one is made.
+    [ThreadStatic] private static EmbeddingGradientPlan? t_plan;
+
     private readonly Tape _tape;
     private readonly EmbeddingTables _tables;
     private readonly EmbeddingGradientOrder _word, _position, _type;
@@ -35,12 +38,10 @@ internal sealed class TableGradients
 
     private static EmbeddingGradientOrder Plan(Arena arena, ReadOnlySpan<int> ids, int excluded)
     {
-        EmbeddingGradientPlan plan = EmbeddingGradientPlan.Build(ids, int.MaxValue, excluded);
-        return new EmbeddingGradientOrder(Upload(arena, plan.Order), Upload(arena, plan.Starts), Upload(arena, plan.Targets), plan.Targets.Count,
-            Upload(arena, plan.MergeStarts), Upload(arena, plan.MergeTargets), plan.MergeTargets.Count, plan.Partials);
+        EmbeddingGradientPlan plan = t_plan ??= new EmbeddingGradientPlan();
+        plan.Renew(ids, int.MaxValue, excluded);
+        return plan.At(arena.Integers(plan.All).Pointer<int>());
     }
-
-    private static Kernels.Primitives.DevicePointer<int> Upload(Arena arena, IReadOnlyList<int> values) => arena.Integers((int[])values).Pointer<int>();
 
     private void Add(EmbeddingGradientOrder order, Tensor dy, Tensor table)
     {

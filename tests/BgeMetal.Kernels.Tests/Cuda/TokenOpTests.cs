@@ -38,11 +38,36 @@ public abstract class TokenOpTests(KernelDevice device)
         using DeviceTensor<BF16> dy = new(device, data.Integers(tokens * hidden, 30), tokens, hidden);
         using DeviceTensor<FP32> table = new(device, data.Integers(entries * hidden, 30), entries, hidden, 0), work = new(device, Math.Max(plan.Partials, 1), hidden, 0);
         double[] before = table.ToDoubles();
-        using DeviceMemory order = Upload(plan.Order), starts = Upload(plan.Starts), targets = Upload(plan.Targets),
-            mergeStarts = Upload(plan.MergeStarts), mergeTargets = Upload(plan.MergeTargets);
-        Embedding.Backward(device, dy.Matrix, new EmbeddingGradientOrder(new(order.Address), new(starts.Address), new(targets.Address), plan.Targets.Count,
-            new(mergeStarts.Address), new(mergeTargets.Address), plan.MergeTargets.Count, plan.Partials), hidden, table.Start, new(work.Start, (long)plan.Partials * hidden));
+        using DeviceMemory order = Upload([.. plan.All]);
+        Embedding.Backward(device, dy.Matrix, plan.At(new(order.Address)), hidden, table.Start, new(work.Start, (long)plan.Partials * hidden));
         table.AssertExactly([.. EmbeddingReference.Backward(dy.ToDoubles(), ids, entries, hidden).Zip(before, (a, b) => a + b)]);
+    }
+
+    [Fact]
+    public void A_renewed_plan_orders_rows_by_entry_and_place_and_leaves_one_entry_out()
+    {
+        RandomData data = new(3);
+        int[] few = [.. data.Indices(700, 3)], many = [.. data.Indices(5000, 3000).Select(id => (id * 80_000L) % 250_002).Select(id => (int)id)];
+        EmbeddingGradientPlan plan = new();
+        foreach (int[] ids in (int[][])[many, few, [], [7], many])
+        {
+            plan.Renew(ids, 250_002, excluded: 1);
+            Assert.Equal(Enumerable.Range(0, ids.Length).Where(row => ids[row] != 1).OrderBy(row => ids[row]).ThenBy(row => row), plan.Order.ToArray());
+            Dictionary<int, int> summed = [];
+            for (int piece = 0; piece < plan.Targets.Length; piece++)
+            {
+                int target = plan.Targets[piece], entry = ids[plan.Order[plan.Starts[piece]]], last = ids[plan.Order[plan.Starts[piece + 1] - 1]];
+                Assert.Equal(entry, last);
+                Assert.InRange(plan.Starts[piece + 1] - plan.Starts[piece], 1, EmbeddingGradientPlan.PieceRows);
+                if (target >= 0) Assert.Equal(entry, target);
+                else summed.Add(-1 - target, entry);
+            }
+            Assert.Equal(Enumerable.Range(0, plan.Partials), summed.Keys.Order());
+            for (int merge = 0; merge < plan.MergeTargets.Length; merge++)
+                for (int partial = plan.MergeStarts[merge]; partial < plan.MergeStarts[merge + 1]; partial++) Assert.Equal(plan.MergeTargets[merge], summed[partial]);
+            Assert.Equal(plan.Partials, plan.MergeStarts[^1]);
+            Assert.Equal(plan.Order.Length, plan.Starts[^1]);
+        }
     }
 
     [Fact]
