@@ -122,16 +122,12 @@ internal sealed class Tape : IDisposable
     }
 
     /// <summary>
-    /// Keeps <paramref name="result"/> and gives back everything else allocated since <paramref name="mark"/>: the rows move down to the mark.
-    /// Called between layers, so that an inference pass needs the memory of one layer; a recording tape keeps all.
+    /// Gives back everything allocated since <paramref name="mark"/> but <paramref name="result"/>, which stays where it is until the next call. Called between
+    /// layers, so that an inference pass needs the memory of one layer and copies nothing; a recording tape keeps all.
     /// </summary>
-    public Tensor Compact(ArenaMark mark, Tensor result)
+    public void Compact(ArenaMark mark, Tensor result)
     {
-        if (IsRecording) return result;
-        Arena.Rewind(mark);
-        Tensor kept = Arena.Activation(result.Rows, result.Columns);
-        Device.Copy(result.Address, kept.Address, (long)result.Rows * result.RowStride * result.DType.SizeBytes);
-        return kept;
+        if (!IsRecording) Arena.RewindAround(mark, result);
     }
 
     /// <inheritdoc/>

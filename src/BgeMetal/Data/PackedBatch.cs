@@ -12,7 +12,7 @@ internal sealed class PackedBatch(PositionRule positions)
     private int[] _positionIds = [];
     private int[] _tokenTypeIds = [];
     private int[] _cuSeqlens = [0];
-    private int[] _clsOffsets = [];
+    private int[] _numbers = [];
 
     /// <summary>B: sequences added since <see cref="Clear"/>.</summary>
     public int Sequences { get; private set; }
@@ -63,13 +63,34 @@ internal sealed class PackedBatch(PositionRule positions)
     /// <summary>Copies the batch to the arena's device; on CUDA enqueued, and the batch may be refilled at once.</summary>
     public PackedTensors Upload(Arena arena)
     {
-        Reserve(ref _clsOffsets, Sequences + 1);
-        for (int i = 0; i <= Sequences; i++) _clsOffsets[i] = i;
-        Tensor clsOffsets = arena.Integers(_clsOffsets.AsSpan(0, Sequences + 1));
-        return new PackedTensors(arena.Integers(TokenIds), arena.Integers(PositionIds), arena.Integers(TokenTypeIds), arena.Integers(CuSeqlens), clsOffsets, MaxSeqlen)
+        PackedLayout layout = new(TotalTokens, Sequences);
+        Reserve(ref _numbers, layout.Count);
+        Span<int> numbers = _numbers.AsSpan(0, layout.Count);
+        Write(layout, numbers);
+        return layout.View(arena.Integers(numbers), MaxSeqlen) with
         {
             Host = new HostBatch(_tokenIds.AsMemory(0, TotalTokens), _positionIds.AsMemory(0, TotalTokens), _tokenTypeIds.AsMemory(0, TotalTokens), _cuSeqlens.AsMemory(0, Sequences + 1)),
         };
+    }
+
+    /// <summary>
+    /// Writes the batch as <paramref name="layout"/> says. What the layout has more is padding: tokens of id, position and type 0, which belong to no sequence, and
+    /// sequences without a token, which begin where the last token ends.
+    /// </summary>
+    public void Write(PackedLayout layout, Span<int> numbers)
+    {
+        Pad(TokenIds, numbers[..layout.PositionIdsAt], 0);
+        Pad(PositionIds, numbers[layout.PositionIdsAt..layout.TokenTypeIdsAt], 0);
+        Pad(TokenTypeIds, numbers[layout.TokenTypeIdsAt..layout.CuSeqlensAt], 0);
+        Pad(CuSeqlens, numbers[layout.CuSeqlensAt..layout.ClsOffsetsAt], TotalTokens);
+        Span<int> clsOffsets = numbers[layout.ClsOffsetsAt..layout.Count];
+        for (int i = 0; i < clsOffsets.Length; i++) clsOffsets[i] = i;
+    }
+
+    private static void Pad(ReadOnlySpan<int> values, Span<int> destination, int padding)
+    {
+        values.CopyTo(destination);
+        destination[values.Length..].Fill(padding);
     }
 
     private static void Reserve(ref int[] array, int length)

@@ -46,7 +46,10 @@ internal sealed class BertEncoder
         ArenaMark mark = tape.Arena.Mark();
         Tensor x = _embeddings.Forward(tape, batch);
         for (int index = 0; index < _layers.Length - 1; index++)
-            x = tape.Compact(mark, _layers[index].Forward(tape, x, batch));
+        {
+            x = _layers[index].Forward(tape, x, batch);
+            tape.Compact(mark, x);
+        }
         return x;
     }
 

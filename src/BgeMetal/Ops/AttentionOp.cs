@@ -37,19 +37,27 @@ internal static class AttentionOp
                     queryOffsets.Ints, keyOffsets.Ints, sequences, numHeads, headDim, scale, output.Floats, output.RowStride, null);
                 return output;
             }
-            Tensor logSumExp = tape.Arena.Floats(1, checked(numHeads * q.Rows));
-            ulong seed = tape.NextSeed();
-            AttentionTraining.Forward(tape.Device.Team, q.Floats, q.RowStride, k.Floats, k.RowStride, v.Floats, v.RowStride,
-                queryOffsets.Ints, keyOffsets.Ints, sequences, numHeads, headDim, scale, output.Floats, output.RowStride, logSumExp.Floats, dropout, seed, firstQuery);
-            tape.Record("Attention", output, gradient =>
-            {
-                Tensor dq = tape.Grad(q).Buffer, dk = tape.Grad(k).Buffer, dv = tape.Grad(v).Buffer;
-                AttentionBackward.Run(tape.Device.Team, q.Floats, q.RowStride, k.Floats, k.RowStride, v.Floats, v.RowStride, output.Floats, output.RowStride,
-                    gradient.Floats, gradient.RowStride, logSumExp.Floats, queryOffsets.Ints, keyOffsets.Ints, sequences, numHeads, headDim, scale, dropout, seed,
-                    dq.Floats, dq.RowStride, dk.Floats, dk.RowStride, dv.Floats, dv.RowStride, firstQuery);
-            });
+            RecordOnCpu(tape, q, k, v, queryOffsets, keyOffsets, numHeads, dropout, firstQuery, output);
             return output;
         }
+    }
+
+    // Apart, because a closure's memory is taken where the method begins.
+    private static unsafe void RecordOnCpu(Tape tape, Tensor q, Tensor k, Tensor v, Tensor queryOffsets, Tensor keyOffsets, int numHeads, float dropout, int firstQuery, Tensor output)
+    {
+        int headDim = q.Columns / numHeads, sequences = keyOffsets.Columns - 1;
+        float scale = 1 / MathF.Sqrt(headDim);
+        Tensor logSumExp = tape.Arena.Floats(1, checked(numHeads * q.Rows));
+        ulong seed = tape.NextSeed();
+        AttentionTraining.Forward(tape.Device.Team, q.Floats, q.RowStride, k.Floats, k.RowStride, v.Floats, v.RowStride,
+            queryOffsets.Ints, keyOffsets.Ints, sequences, numHeads, headDim, scale, output.Floats, output.RowStride, logSumExp.Floats, dropout, seed, firstQuery);
+        tape.Record("Attention", output, gradient =>
+        {
+            Tensor dq = tape.Grad(q).Buffer, dk = tape.Grad(k).Buffer, dv = tape.Grad(v).Buffer;
+            AttentionBackward.Run(tape.Device.Team, q.Floats, q.RowStride, k.Floats, k.RowStride, v.Floats, v.RowStride, output.Floats, output.RowStride,
+                gradient.Floats, gradient.RowStride, logSumExp.Floats, queryOffsets.Ints, keyOffsets.Ints, sequences, numHeads, headDim, scale, dropout, seed,
+                dq.Floats, dq.RowStride, dk.Floats, dk.RowStride, dv.Floats, dv.RowStride, firstQuery);
+        });
     }
 
     /// <summary>On CUDA, with every key visible where <paramref name="visible"/> is the default value.</summary>
@@ -66,9 +74,12 @@ internal static class AttentionOp
         Pass pass = new(tape.Device, new AttentionShape(keyOffsets.Columns - 1, q.Rows, longest.Queries, longest.Keys, numHeads, headDim, 1 / MathF.Sqrt(headDim)),
             q, k, v, queryOffsets, keyOffsets, mask, visible, output, logSumExp);
         tape.Device.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(pass);
-        if (tape.IsRecording) tape.Record("Attention", output, gradient => tape.Device.Choose(Backward<FP32>, Backward<BF16>, Backward<FP16>)(tape, pass, gradient));
+        if (tape.IsRecording) RecordOnCuda(tape, pass);
         return output;
     }
+
+    private static void RecordOnCuda(Tape tape, Pass pass) =>
+        tape.Record("Attention", pass.Output, gradient => tape.Device.Choose(Backward<FP32>, Backward<BF16>, Backward<FP16>)(tape, pass, gradient));
 
     private static void Forward<T>(Pass pass) where T : unmanaged, IElement =>
         Kernels.Cuda.Attention.Forward(pass.Device.Kernels, pass.Shape, pass.Q.Matrix<T>(), pass.K.Matrix<T>(), pass.V.Matrix<T>(), pass.QueryOffsets.Pointer<int>(),

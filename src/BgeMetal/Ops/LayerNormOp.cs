@@ -22,14 +22,7 @@ internal static class LayerNormOp
             else
                 Kernels.Cpu.LayerNorm.Forward(tape.Device.Team, x.Floats, x.RowStride, x.Rows, x.Columns, gamma.Floats, beta.Floats, epsilon,
                     y.Floats, y.RowStride, mean.Floats, rstd.Floats);
-            if (tape.IsRecording)
-            {
-                tape.Record("LayerNorm", y, dy =>
-                {
-                    GradientSlot dx = tape.Grad(x);
-                    Backward(tape, x, dy, gamma, beta, mean, rstd, dx.Buffer, dx.Accumulate);
-                });
-            }
+            if (tape.IsRecording) Record(tape, x, gamma, beta, mean, rstd, y);
             return y;
         }
 
@@ -45,10 +38,7 @@ internal static class LayerNormOp
             (Tensor mean, Tensor rstd) = Statistics(tape, x.Rows);
             Kernels.Cpu.LayerNorm.AddForward(tape.Device.Team, x.Floats, x.RowStride, residual.Floats, residual.RowStride, x.Rows, x.Columns,
                 gamma.Floats, beta.Floats, epsilon, sum.Floats, sum.RowStride, y.Floats, y.RowStride, mean.Floats, rstd.Floats);
-            if (tape.IsRecording)
-            {
-                tape.Record("AddLayerNorm", y, dy => AddBackward(tape, x, residual, sum, dy, gamma, beta, mean, rstd));
-            }
+            if (tape.IsRecording) RecordAdd(tape, x, default, residual, sum, gamma, beta, mean, rstd, y);
             return y;
         }
     }
@@ -60,7 +50,19 @@ internal static class LayerNormOp
         Tensor sum = tape.IsRecording ? tape.Arena.Activation(x.Rows, x.Columns) : default;
         (Tensor mean, Tensor rstd) = Statistics(tape, x.Rows);
         Forward(tape.Device, x, mask, residual, gamma, beta, epsilon, sum, y, mean, rstd);
-        if (!tape.IsRecording) return y;
+        if (tape.IsRecording) RecordAdd(tape, x, mask, residual, sum, gamma, beta, mean, rstd, y);
+        return y;
+    }
+
+    // Apart, because a closure's memory is taken where the method begins.
+    private static void Record(Tape tape, Tensor x, Tensor gamma, Tensor beta, Tensor mean, Tensor rstd, Tensor y) => tape.Record("LayerNorm", y, dy =>
+    {
+        GradientSlot dx = tape.Grad(x);
+        Backward(tape, x, dy, gamma, beta, mean, rstd, dx.Buffer, dx.Accumulate);
+    });
+
+    /// <summary>The mask is of a dropout that is part of the kernel (CUDA).</summary>
+    private static void RecordAdd(Tape tape, Tensor x, DropoutMask mask, Tensor residual, Tensor sum, Tensor gamma, Tensor beta, Tensor mean, Tensor rstd, Tensor y) =>
         tape.Record("AddLayerNorm", y, dy =>
         {
             if (!mask.IsOn)
@@ -73,8 +75,6 @@ internal static class LayerNormOp
             BackwardOnCuda(tape, sum, dy, gamma, beta, mean, rstd, dresidual.Buffer, dresidual.Accumulate, mask, dropped);
             if (dx.Accumulate) tape.AddGradient(x, dropped);
         });
-        return y;
-    }
 
     /// <summary>Without dropout both inputs have the gradient of their sum.</summary>
     private static void AddBackward(Tape tape, Tensor x, Tensor residual, Tensor sum, Tensor dy, Tensor gamma, Tensor beta, Tensor mean, Tensor rstd)

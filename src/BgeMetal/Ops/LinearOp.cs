@@ -34,18 +34,22 @@ internal static class LinearOp
             Check.NotEmpty("Linear", x);
             Check.Shape("Linear", "x", x, x.Rows, weight.InFeatures);
             if (tape.Device.IsCuda) return OnCuda(tape, x, weight, activation);
-            if (!tape.IsRecording) return Forward(tape, x, weight, Epilogue(activation));
-            if (activation != Activation.Gelu)
-            {
-                Tensor y = Forward(tape, x, weight, Epilogue(activation));
-                tape.Record("Linear", y, dy => Backward(tape, x, weight, activation == Activation.Tanh ? TanhBackward(tape, y, dy) : dy));
-                return y;
-            }
-            Tensor preActivation = Forward(tape, x, weight, LinearEpilogue.None);
-            Tensor activated = GeluForward(tape, preActivation);
-            tape.Record("LinearGelu", activated, dy => Backward(tape, x, weight, GeluBackward(tape, preActivation, dy)));
-            return activated;
+            return tape.IsRecording ? Recorded(tape, x, weight, activation) : Forward(tape, x, weight, Epilogue(activation));
         }
+    }
+
+    private static Tensor Recorded(Tape tape, Tensor x, LinearWeight weight, Activation activation)
+    {
+        if (activation != Activation.Gelu)
+        {
+            Tensor y = Forward(tape, x, weight, Epilogue(activation));
+            tape.Record("Linear", y, dy => Backward(tape, x, weight, activation == Activation.Tanh ? TanhBackward(tape, y, dy) : dy));
+            return y;
+        }
+        Tensor preActivation = Forward(tape, x, weight, LinearEpilogue.None);
+        Tensor activated = GeluForward(tape, preActivation);
+        tape.Record("LinearGelu", activated, dy => Backward(tape, x, weight, GeluBackward(tape, preActivation, dy)));
+        return activated;
     }
 
     private static Tensor OnCuda(Tape tape, Tensor x, LinearWeight weight, Activation activation)
@@ -53,13 +57,13 @@ internal static class LinearOp
         Tensor y = tape.Arena.Activation(x.Rows, weight.OutColumns);
         Tensor preActivation = tape.IsRecording && activation == Activation.Gelu ? tape.Arena.Activation(x.Rows, weight.OutColumns) : default;
         tape.Device.Choose(Forward<FP32>, Forward<BF16>, Forward<FP16>)(tape.Device, x, weight, activation, preActivation, y);
-        if (tape.IsRecording)
-        {
-            Tensor saved = activation == Activation.Gelu ? preActivation : y;
-            tape.Record("Linear", y, dy => tape.Device.Choose(Backward<FP32>, Backward<BF16>, Backward<FP16>)(tape, x, weight, activation, saved, dy));
-        }
+        if (tape.IsRecording) RecordOnCuda(tape, x, weight, activation, activation == Activation.Gelu ? preActivation : y, y);
         return y;
     }
+
+    // Apart, because a closure's memory is taken where the method begins.
+    private static void RecordOnCuda(Tape tape, Tensor x, LinearWeight weight, Activation activation, Tensor saved, Tensor y) =>
+        tape.Record("Linear", y, dy => tape.Device.Choose(Backward<FP32>, Backward<BF16>, Backward<FP16>)(tape, x, weight, activation, saved, dy));
 
     private static void Forward<T>(Device device, Tensor x, LinearWeight weight, Activation activation, Tensor preActivation, Tensor y) where T : unmanaged, IElement =>
         Kernels.Cuda.Linear.Forward(device.Kernels, Shape(x, weight), x.Matrix<T>(), weight.RowMajor.Matrix<T>(), weight.Bias.Pointer<T>(), Fused(activation),

@@ -32,7 +32,7 @@ public sealed class Embedder : IEmbeddingGenerator<string, Embedding<float>>
             throw new BgeMetalException("option --dimensions", $"{Dimensions} is out of range, the model has 1 to {model.Shape.HiddenSize}");
         if (options.BatchTokens < 1) throw new BgeMetalException("option --batch-tokens", $"{options.BatchTokens} is out of range, expected at least 1");
         QueryInstruction = options.QueryInstruction ?? model.FileQueryInstruction ?? QueryInstructions.For(names);
-        _runner = new EncoderRunner(model.Device, model.Positions, options.BatchTokens, Forward);
+        _runner = new EncoderRunner(model.Device, model.Parameters, model.Positions, options.BatchTokens, Forward);
         _metadata = new EmbeddingGeneratorMetadata("bgemetal", defaultModelId: Path.GetFileName(Path.TrimEndingDirectorySeparator(model.Directory)), defaultModelDimensions: Dimensions);
     }
 
@@ -125,9 +125,9 @@ public sealed class Embedder : IEmbeddingGenerator<string, Embedding<float>>
         if (destination.Length < (long)inputs.Count * Dimensions)
             throw new ArgumentException($"{destination.Length} floats, expected {inputs.Count} x {Dimensions}", nameof(destination));
         long start = Stopwatch.GetTimestamp();
-        TokenSequence[] sequences = Tokenize(inputs, instruction ?? "", cancellationToken);
-        _runner.Run(sequences, destination, Dimensions, progress, cancellationToken);
-        return new EmbeddingRun(inputs.Count, sequences.Sum(sequence => (long)sequence.Length), Stopwatch.GetElapsedTime(start).TotalSeconds);
+        long tokens = TokenizedBlocks.Run(inputs.Count, _runner.Gpu is not null, (first, count) => Tokenize(inputs, first, count, instruction ?? "", cancellationToken),
+            (first, sequences) => _runner.Run(sequences, destination[(first * Dimensions)..], Dimensions, progress, cancellationToken));
+        return new EmbeddingRun(inputs.Count, tokens, Stopwatch.GetElapsedTime(start).TotalSeconds);
     }
 
     /// <summary>
@@ -195,17 +195,17 @@ public sealed class Embedder : IEmbeddingGenerator<string, Embedding<float>>
         return vectors;
     }
 
-    private TokenSequence[] Tokenize(IReadOnlyList<TextInput> inputs, string instruction, CancellationToken cancellationToken)
+    private TokenSequence[] Tokenize(IReadOnlyList<TextInput> inputs, int first, int count, string instruction, CancellationToken cancellationToken)
     {
-        TokenSequence[] sequences = new TokenSequence[inputs.Count];
-        ParallelOptions parallel = new() { MaxDegreeOfParallelism = inputs.Count < 16 ? 1 : Threads, CancellationToken = cancellationToken };
+        TokenSequence[] sequences = new TokenSequence[count];
+        ParallelOptions parallel = new() { MaxDegreeOfParallelism = count < 16 ? 1 : Threads, CancellationToken = cancellationToken };
         try
         {
-            Parallel.For(0, inputs.Count, parallel, i => sequences[i] = Tokenize(inputs[i], instruction));
+            Parallel.For(0, count, parallel, i => sequences[i] = Tokenize(inputs[first + i], instruction));
         }
-        catch (AggregateException e) when (e.InnerExceptions.FirstOrDefault(inner => inner is BgeMetalException) is { } first)
+        catch (AggregateException e) when (e.InnerExceptions.FirstOrDefault(inner => inner is BgeMetalException) is { } bad)
         {
-            System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(first);
+            System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(bad);
         }
         return sequences;
     }

@@ -28,7 +28,7 @@ internal sealed class EncoderModel : IDisposable
         MaxPositions = Positions.MaxLength(Config.MaxPositionEmbeddings);
         FileMaxLength = checkpoint.MaxSequenceLength;
         Device = device;
-        device.PrepareForward();
+        device.PrepareForward(Shape.HiddenSize, Shape.HiddenSize / Shape.NumHeads, head.Count > 0);
         Parameters = ParameterStore.ForInference(device.Kind == DeviceKind.Cpu ? Device.SingleThread : device, BertEncoder.Specs(Shape), BertEncoder.LinearSpecs(Shape).Concat(head));
         try
         {

@@ -13,7 +13,7 @@ internal delegate Tensor SequenceModel(Tape tape, PackedTensors batch);
 /// Takes token sequences through a model on all threads. Many texts: sorted by length and cut into chunks of whole texts, each thread takes whole
 /// chunks through all layers alone, with its own arena and no barrier. Few tokens: one batch, and the team splits inside each operation. Which of
 /// the two is taken never shows in a result, because every kernel's rows are independent of batch and team. On CUDA chunks follow each other on the
-/// device's one stream.
+/// device's one stream (<see cref="GpuRunner"/>).
 /// </summary>
 internal sealed class EncoderRunner : IDisposable
 {
@@ -26,23 +26,28 @@ internal sealed class EncoderRunner : IDisposable
     /// <summary>Tokens of a chunk where nobody says: what keeps a core's cache warm, or what fills a GPU.</summary>
     private const int CpuChunkTokens = 384, GpuChunkTokens = 16384;
 
+    private readonly GpuRunner? _gpu;
     private bool _disposed;
 
     /// <summary>
-    /// A runner for <paramref name="model"/>; takes at most <paramref name="chunkTokens"/> tokens (or one text) through it at a time, a number for the device where it is null.
+    /// A runner for <paramref name="model"/> over these parameters; takes at most <paramref name="chunkTokens"/> tokens (or one text) through it at a time, a number for the device where it is null.
     /// </summary>
-    public EncoderRunner(Device device, PositionRule positions, int? chunkTokens, SequenceModel model)
+    public EncoderRunner(Device device, ParameterStore parameters, PositionRule positions, int? chunkTokens, SequenceModel model)
     {
         _device = device;
         Workers = device.Kind == DeviceKind.Cpu ? device.Team.Threads : 1;
         _arenas = [.. Enumerable.Range(0, Workers).Select(_ => new Arena(device.Kind == DeviceKind.Cpu ? Device.SingleThread : device))];
         _batches = [.. Enumerable.Range(0, Workers).Select(_ => new PackedBatch(positions))];
         _model = model;
+        if (device.Kind == DeviceKind.Cuda) _gpu = new GpuRunner(device, _arenas[0], parameters, positions, model);
         _chunkTokens = chunkTokens ?? (device.Kind == DeviceKind.Cpu ? CpuChunkTokens : GpuChunkTokens);
     }
 
     /// <summary>Chunks that are computed at a time.</summary>
     private int Workers { get; }
+
+    /// <summary>The GPU's part; null on the CPU.</summary>
+    internal GpuRunner? Gpu => _gpu;
 
     /// <summary>Bytes of activations taken so far.</summary>
     public long ReservedBytes => _arenas.Sum(arena => arena.ReservedBytes);
@@ -59,7 +64,7 @@ internal sealed class EncoderRunner : IDisposable
         {
             ObjectDisposedException.ThrowIf(_disposed, typeof(Embedder));
             RunJob job = new(this, sequences, plan, destination, columns, progress, cancellation);
-            if (_device.Kind == DeviceKind.Cuda) RunOnGpu(job, plan.Chunks);
+            if (_gpu is not null) RunOnGpu(job, plan.Chunks);
             else if (plan.SplitInside) RunSplit(job, plan.Chunks);
             else _device.Team.Run(ref job, plan.Chunks);
         }
@@ -72,6 +77,7 @@ internal sealed class EncoderRunner : IDisposable
         {
             if (_disposed) return;
             _disposed = true;
+            _gpu?.Dispose();
             foreach (Arena arena in _arenas) arena.Dispose();
         }
     }
@@ -80,7 +86,7 @@ internal sealed class EncoderRunner : IDisposable
     {
         try
         {
-            RunInTurn(job, chunks);
+            _gpu!.Run(chunks, job.SequencesOf, job.Columns, job.Deliver, job.Cancellation);
         }
         catch (Exception e) when (Device.IsFailure(e))
         {
@@ -132,11 +138,25 @@ internal sealed class EncoderRunner : IDisposable
 
         public int Columns => columns;
 
+        public CancellationToken Cancellation => cancellation;
+
         public void Execute(int part, int worker)
         {
             cancellation.ThrowIfCancellationRequested();
             ReadOnlySpan<int> members = plan.Members(part);
             runner.RunChunk(this, members, worker);
+            progress?.Report(members.Length);
+        }
+
+        public IEnumerable<TokenSequence> SequencesOf(int chunk)
+        {
+            for (int i = 0, count = plan.Members(chunk).Length; i < count; i++) yield return sequences[plan.Members(chunk)[i]];
+        }
+
+        public void Deliver(int chunk, DevicePass pass)
+        {
+            ReadOnlySpan<int> members = plan.Members(chunk);
+            for (int i = 0; i < members.Length; i++) pass.CopyRow(i, destination.Span.Slice(members[i] * columns, columns));
             progress?.Report(members.Length);
         }
     }

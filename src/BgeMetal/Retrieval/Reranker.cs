@@ -25,7 +25,7 @@ public sealed class Reranker : IDisposable
         MaxLength = model.ResolveMaxLength(options.MaxLength, DefaultMaxLength);
         if (options.BatchTokens < 1) throw new BgeMetalException("option --batch-tokens", $"{options.BatchTokens} is out of range, expected at least 1");
         ClassificationHead head = new(model.Parameters, HeadNames(model.Config));
-        _runner = new EncoderRunner(model.Device, model.Positions, options.BatchTokens, (tape, batch) => head.Forward(tape, model.Encoder.ForwardCls(tape, batch)));
+        _runner = new EncoderRunner(model.Device, model.Parameters, model.Positions, options.BatchTokens, (tape, batch) => head.Forward(tape, model.Encoder.ForwardCls(tape, batch)));
     }
 
     /// <summary>The model's configuration.</summary>
@@ -86,12 +86,17 @@ public sealed class Reranker : IDisposable
     {
         ArgumentNullException.ThrowIfNull(pairs);
         long start = Stopwatch.GetTimestamp();
-        TokenSequence[] sequences = new TokenSequence[pairs.Count];
-        ParallelOptions parallel = new() { MaxDegreeOfParallelism = pairs.Count < 16 ? 1 : Threads, CancellationToken = cancellationToken };
         _ = Tokenizer;
-        Parallel.For(0, pairs.Count, parallel, i => sequences[i] =
-            _model.FromTokenizer(Tokenizer.Encode(pairs[i].Query, pairs[i].Passage, maxLength: MaxLength)));
-        return Run(sequences, start, progress, cancellationToken);
+        return Run(pairs.Count, Tokenize, start, progress, cancellationToken);
+
+        TokenSequence[] Tokenize(int first, int count)
+        {
+            TokenSequence[] sequences = new TokenSequence[count];
+            ParallelOptions parallel = new() { MaxDegreeOfParallelism = count < 16 ? 1 : Threads, CancellationToken = cancellationToken };
+            Parallel.For(0, count, parallel, i => sequences[i] =
+                _model.FromTokenizer(Tokenizer.Encode(pairs[first + i].Query, pairs[first + i].Passage, maxLength: MaxLength)));
+            return sequences;
+        }
     }
 
     /// <summary>Scores of pairs that are already joined into tokens, special tokens included, all of token type 0.</summary>
@@ -102,7 +107,7 @@ public sealed class Reranker : IDisposable
         ArgumentNullException.ThrowIfNull(pairs);
         long start = Stopwatch.GetTimestamp();
         TokenSequence[] sequences = [.. pairs.Select(pair => _model.FromTokens(pair.InputIds ?? [], pair.Source, pair.Line))];
-        return Run(sequences, start, progress, cancellationToken);
+        return Run(sequences.Length, (first, count) => sequences[first..(first + count)], start, progress, cancellationToken);
     }
 
     /// <inheritdoc/>
@@ -114,16 +119,16 @@ public sealed class Reranker : IDisposable
 
     /// <summary>Scores of pairs as token sequences with their token types.</summary>
     internal (float[] Scores, EmbeddingRun Run) ScoreSequences(IReadOnlyList<TokenSequence> sequences) =>
-        Run(sequences, Stopwatch.GetTimestamp(), null, CancellationToken.None);
+        Run(sequences.Count, (first, count) => [.. sequences.Skip(first).Take(count)], Stopwatch.GetTimestamp(), null, CancellationToken.None);
 
     private (float[] Scores, EmbeddingRun Run) Run(
-        IReadOnlyList<TokenSequence> sequences, long start, IProgress<long>? progress, CancellationToken cancellationToken)
+        int pairs, Func<int, int, TokenSequence[]> tokenize, long start, IProgress<long>? progress, CancellationToken cancellationToken)
     {
-        float[] scores = new float[sequences.Count];
-        _runner.Run(sequences, scores, 1, progress, cancellationToken);
+        float[] scores = new float[pairs];
+        long tokens = TokenizedBlocks.Run(pairs, _runner.Gpu is not null, tokenize, (first, sequences) => _runner.Run(sequences, scores.AsMemory(first), 1, progress, cancellationToken));
         if (_normalize)
             for (int i = 0; i < scores.Length; i++) scores[i] = VectorMath.Sigmoid(scores[i]);
-        return (scores, new EmbeddingRun(sequences.Count, sequences.Sum(sequence => (long)sequence.Length), Stopwatch.GetElapsedTime(start).TotalSeconds));
+        return (scores, new EmbeddingRun(pairs, tokens, Stopwatch.GetElapsedTime(start).TotalSeconds));
     }
 
     /// <summary>The head of a model type.</summary>

@@ -15,6 +15,7 @@ internal sealed class Arena : IDisposable
     private int _block;
     private long _used;
     private long _below;
+    private ArenaRange _kept;
 
     /// <summary>An empty arena; the first allocation takes the first block.</summary>
     public Arena(Device device) => Device = device;
@@ -56,7 +57,7 @@ internal sealed class Arena : IDisposable
     }
 
     /// <summary>The place to return to with <see cref="Rewind"/>.</summary>
-    public ArenaMark Mark() => new(_block, _used, _below);
+    public ArenaMark Mark() => new(_block, _used, _below, _kept);
 
     /// <summary>Forgets everything allocated since <paramref name="mark"/> was taken.</summary>
     public void Rewind(ArenaMark mark)
@@ -64,6 +65,21 @@ internal sealed class Arena : IDisposable
         _block = mark.Block;
         _used = mark.Used;
         _below = mark.Below;
+        _kept = mark.Kept;
+    }
+
+    /// <summary>
+    /// Forgets everything allocated since <paramref name="mark"/> was taken but <paramref name="tensor"/>, which stays where it is: later allocations go around it until
+    /// the next call, or until the mark, or one before it, is returned to.
+    /// </summary>
+    public void RewindAround(ArenaMark mark, Tensor tensor)
+    {
+        long bytes = (long)tensor.Rows * tensor.RowStride * tensor.DType.SizeBytes;
+        int block = _blocks.FindIndex(memory => tensor.Address >= memory.Address && tensor.Address < memory.Address + memory.SizeBytes);
+        if (block < 0) throw new ArgumentException($"{tensor} is not of this arena", nameof(tensor));
+        long start = tensor.Address - _blocks[block].Address;
+        Rewind(mark);
+        _kept = new ArenaRange(block, start, start + Aligned(bytes));
     }
 
     /// <inheritdoc/>
@@ -77,8 +93,8 @@ internal sealed class Arena : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(rows);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(columns);
-        long bytes = ((long)rows * rowStride * dtype.SizeBytes + AlignmentBytes - 1) / AlignmentBytes * AlignmentBytes;
-        while (_block < _blocks.Count && _used + bytes > _blocks[_block].SizeBytes)
+        long bytes = Aligned((long)rows * rowStride * dtype.SizeBytes);
+        while (_block < _blocks.Count && EndOf(bytes) > _blocks[_block].SizeBytes)
         {
             _below += _blocks[_block].SizeBytes;
             _block++;
@@ -90,11 +106,16 @@ internal sealed class Arena : IDisposable
             _blocks.Add(added);
             ReservedBytes += added.SizeBytes;
         }
-        nint address = _blocks[_block].Address + (nint)_used;
-        _used += bytes;
+        _used = EndOf(bytes);
+        nint address = _blocks[_block].Address + (nint)(_used - bytes);
         PeakBytes = Math.Max(PeakBytes, _below + _used);
         return new Tensor(Device, address, dtype, rows, columns, rowStride);
     }
+
+    /// <summary>Where so many bytes end in the current block when they go around what is kept there.</summary>
+    private long EndOf(long bytes) => (_block == _kept.Block && _used < _kept.End && _used + bytes > _kept.Start ? _kept.End : _used) + bytes;
+
+    private static long Aligned(long bytes) => (bytes + AlignmentBytes - 1) / AlignmentBytes * AlignmentBytes;
 
     /// <summary>Doubles what there is, or, where a GPU has no room for that, takes only what is needed.</summary>
     private DeviceBlock Grow(long bytes)
@@ -112,4 +133,7 @@ internal sealed class Arena : IDisposable
 }
 
 /// <summary>A position in an <see cref="Arena"/>.</summary>
-internal readonly record struct ArenaMark(int Block, long Used, long Below);
+internal readonly record struct ArenaMark(int Block, long Used, long Below, ArenaRange Kept);
+
+/// <summary>Bytes of one of an arena's blocks.</summary>
+internal readonly record struct ArenaRange(int Block, long Start, long End);

@@ -44,6 +44,9 @@ internal sealed class CudaParameters : ParameterStore
     /// <summary>Bytes held.</summary>
     public override long SizeBytes => _memory.SizeBytes;
 
+    /// <inheritdoc/>
+    public override nint Address => _memory.Address;
+
     /// <summary>Reads and rounds every parameter on all threads of <paramref name="team"/>, largest first, and copies them to the device one after another.</summary>
     public override void Fill(WorkerTeam team, ParameterReader read)
     {

@@ -27,6 +27,8 @@ internal sealed unsafe class Device : IDisposable
     /// <summary>Intermediate sums of a GPU: 256 MiB, with which every product may be split as it likes.</summary>
     public const long AmpleWorkspaceFloats = 64L << 20;
 
+    private static readonly string[] s_forwardStems = ["Embedding", "Linear", "LayerNorm", "Attention", "Pooling", "NormalizeRows"], s_heads = ["Head32", "Head64", "Head128"];
+
     private readonly KernelDevice? _kernels;
     private readonly PinnedTransfers? _transfers;
     private readonly DeviceMemory? _workspace;
@@ -115,16 +117,36 @@ internal sealed unsafe class Device : IDisposable
     }
 
     /// <summary>
-    /// Compiles (or reads from disk) and loads the kernels of a forward pass in the background, side by side, so that they need not be waited for one after
-    /// another where they are launched. A kernel that cannot be loaded fails there.
+    /// Compiles (or reads from disk) and loads the kernels of a model's forward pass in the background, side by side, so that they need not be waited for one after
+    /// another where they are launched. What the model turns out to need besides is loaded there; a kernel that cannot be loaded fails there.
     /// </summary>
-    public void PrepareForward()
+    /// <param name="hiddenSize">Columns of an activation.</param>
+    /// <param name="headDim">Columns of an attention head.</param>
+    /// <param name="hasHead">Whether a classification head follows the encoder.</param>
+    public void PrepareForward(int hiddenSize, int headDim, bool hasHead)
     {
         if (_kernels is not CudaDevice gpu) return;
-        string[] stems = ["Embedding", "Linear", "LayerNorm", "Attention", "Pooling", "NormalizeRows"];
-        KernelDescriptor[] kernels = [.. KernelRegistry.All.Where(kernel => kernel.DType == DType && kernel.Direction == KernelDirection.Forward && stems.Contains(kernel.Stem)
-            && !kernel.Name.Contains(".Dropped", StringComparison.Ordinal))];
+        KernelDescriptor[] kernels = [.. ForwardKernels(DType, hiddenSize, headDim, hasHead)];
         _preparing = Task.Run(() => gpu.Prepare(kernels, _closing.Token));
+    }
+
+    /// <summary>The kernels that a model of such sizes is expected to launch in a forward pass.</summary>
+    internal static IEnumerable<KernelDescriptor> ForwardKernels(DType dtype, int hiddenSize, int headDim, bool hasHead)
+    {
+        string own = headDim <= 32 ? "Head32" : headDim <= 64 ? "Head64" : "Head128";
+        List<string> others = [.. s_heads.Where(head => head != own)];
+        // Heads of more than 64 columns and binary32 have one kernel for everything.
+        if (dtype != DType.Float32 && headDim <= 64)
+        {
+            others.Add("Dropped");
+            others.Add("Masked");
+        }
+        if (!hasHead) others.Add("TanhOutput");
+        if (hiddenSize % 8 == 0 && hiddenSize <= 1024) others.Add("ForwardAny");
+        // A head of one output is too narrow for the tensor cores.
+        if (hiddenSize % 8 == 0 && dtype != DType.Float32 && !hasHead) others.Add("ExactGemm");
+        return KernelRegistry.All.Where(kernel => kernel.DType == dtype && kernel.Direction == KernelDirection.Forward && s_forwardStems.Contains(kernel.Stem)
+            && !kernel.Name.Split('.').Any(others.Contains) && !(kernel.Stem == "LayerNorm" && kernel.Name.EndsWith(".Dropped", StringComparison.Ordinal)));
     }
 
     /// <summary>Whether a GPU, its driver or its memory failed.</summary>
@@ -154,6 +176,9 @@ internal sealed unsafe class Device : IDisposable
         if (_kernels is null) WorkerTeam.Profile = _profile;
         else _kernels.Profile = _profile;
     }
+
+    /// <summary>Whether <see cref="StartProfile"/> was called.</summary>
+    public bool IsProfiled => _profile is not null;
 
     /// <summary>What kernels have taken since <see cref="StartProfile"/>; waits for those that run. Empty without it.</summary>
     public IReadOnlyList<KernelTime> KernelTimes()

@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.InteropServices;
 using BgeMetal.Kernels;
 
@@ -40,6 +41,17 @@ internal static class ElementConversion
     private static void Widen<T>(ReadOnlySpan<byte> bytes, Span<float> floats) where T : unmanaged, IElement
     {
         ReadOnlySpan<ushort> halves = MemoryMarshal.Cast<byte, ushort>(bytes);
-        for (int i = 0; i < floats.Length; i++) floats[i] = T.FromBits(halves[i]);
+        int i = 0;
+        if (typeof(T) == typeof(BF16))
+        {
+            // The upper halves of floats, a vector at a time.
+            for (; i + Vector<ushort>.Count <= floats.Length; i += Vector<ushort>.Count)
+            {
+                Vector.Widen(new Vector<ushort>(halves[i..]), out Vector<uint> low, out Vector<uint> high);
+                Vector.AsVectorSingle(low << 16).CopyTo(floats[i..]);
+                Vector.AsVectorSingle(high << 16).CopyTo(floats[(i + Vector<uint>.Count)..]);
+            }
+        }
+        for (; i < floats.Length; i++) floats[i] = T.FromBits(halves[i]);
     }
 }

@@ -39,6 +39,9 @@ internal sealed unsafe class InferenceParameters : ParameterStore
     /// <summary>Bytes held.</summary>
     public override long SizeBytes => _memory.SizeBytes;
 
+    /// <inheritdoc/>
+    public override nint Address => (nint)_memory.Floats;
+
     /// <summary>Reads every parameter and packs the linear weights, on all threads of <paramref name="team"/>.</summary>
     public override void Fill(WorkerTeam team, ParameterReader read)
     {

@@ -17,6 +17,9 @@ internal abstract class ParameterStore : IDisposable
     /// <summary>Bytes held.</summary>
     public abstract long SizeBytes { get; }
 
+    /// <summary>Where what operations read begins; every parameter has its place behind it.</summary>
+    public abstract nint Address { get; }
+
     /// <summary>Room for the parameters of a model that is not trained, in the forms that the device's operations read.</summary>
     public static ParameterStore ForInference(Device device, IEnumerable<ParameterSpec> dense, IEnumerable<LinearSpec> linears) =>
         device.Kind == DeviceKind.Cpu ? new InferenceParameters(device, dense, linears) : new CudaParameters(device, dense, linears);

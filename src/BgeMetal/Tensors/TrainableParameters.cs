@@ -88,6 +88,9 @@ internal sealed unsafe class TrainableParameters : ParameterStore
     /// <inheritdoc/>
     public override long SizeBytes => (_master.SizeBytes * 4) + (_compute?.SizeBytes ?? 0);
 
+    /// <inheritdoc/>
+    public override nint Address => _compute?.Address ?? _master.Address;
+
     /// <summary>Every parameter with its master weights, in layout order.</summary>
     public IEnumerable<(ParameterSpec Spec, Tensor Master)> All => _layout.Select(entry => (entry.Spec, MasterOf(entry.Spec)));
 

@@ -33,7 +33,7 @@ internal sealed class RerankingWatch : ITrainingEvaluation, IDisposable
         _ = model.Tokenizer;
         _pairs = [.. pairs.AsParallel().AsOrdered().WithDegreeOfParallelism(Math.Min(options.Compute.EffectiveThreads, 512)).Select(pair => joiner.Join(pair.Query, pair.Passage))];
         ClassificationHead head = new(model.Parameters, Reranker.HeadNames(model.Config));
-        _runner = new EncoderRunner(model.Device, model.Positions, ChunkTokens, (tape, batch) => head.Forward(tape, model.Encoder.ForwardCls(tape, batch)));
+        _runner = new EncoderRunner(model.Device, model.Parameters, model.Positions, ChunkTokens, (tape, batch) => head.Forward(tape, model.Encoder.ForwardCls(tape, batch)));
     }
 
     /// <summary>Reads the data and joins the pairs; null when the options ask for no evaluation.</summary>

@@ -32,7 +32,7 @@ internal sealed class RetrievalWatch : ITrainingEvaluation, IDisposable
             throw new BgeMetalException("cannot evaluate", $"the vectors of {_data.Corpus.Count:N0} passages do not fit: a smaller set will do during training", evaluation.DataDirectory);
         _queries = Tokenize([.. _data.Queries.Select(query => texts.Query(query.Text))], texts.QueryMaxLength);
         _passages = Tokenize([.. _data.Corpus.Select(passage => texts.Passage(passage.FullText))], texts.PassageMaxLength);
-        _runner = new EncoderRunner(model.Device, model.Positions, ChunkTokens, Forward);
+        _runner = new EncoderRunner(model.Device, model.Parameters, model.Positions, ChunkTokens, Forward);
     }
 
     /// <summary>Reads and tokenises the data; null when the options ask for no evaluation.</summary>

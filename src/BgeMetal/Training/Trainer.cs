@@ -79,7 +79,9 @@ internal sealed class Trainer<TBatch>(
         _tokens = state.Tokens;
         using StepScalars scalars = new(model.Device, plan.BatchesPerStep);
         using TrainLog log = new(options.OutputDirectory, start);
-        using BatchPrefetcher<TBatch> batches = new(build, plan.FirstBatch(start), plan.TotalBatches);
+        // A GPU's step is short: one thread may not make batches as fast. What is in a batch depends on its number alone.
+        int makers = model.Device.Kind == DeviceKind.Cuda ? Math.Clamp(model.Device.Team.Threads / 2, 1, 4) : 1;
+        using BatchPrefetcher<TBatch> batches = new(build, plan.FirstBatch(start), plan.TotalBatches, threads: makers);
         long begun = Stopwatch.GetTimestamp(), lastLog = begun, lastTokens = _tokens;
         Evaluation?.Begin(start, plan.EpochAt(start), cancellation);
         for (long step = start; step < plan.TotalSteps; step++)

@@ -53,19 +53,26 @@ public sealed class CudaOpTests
     }
 
     [Fact]
-    public void What_lies_above_a_mark_moves_down_to_it()
+    public void What_is_kept_of_a_layer_stays_and_later_results_go_around_it()
     {
         using Device device = DevicePair.Emulated(DType.BFloat16);
         using Arena arena = new(device);
-        using Tape tape = Tape.Inference(arena);
-        ArenaMark mark = arena.Mark();
-        Tensor small = tape.Arena.Activation(1, 8), kept = DevicePair.Input(tape, 9, 33, 5);
-        float[] before = new float[9 * 33], after = new float[9 * 33];
-        kept.CopyTo(before);
-        Tensor moved = tape.Compact(mark, kept);
-        moved.CopyTo(after);
-        Assert.Equal(small.Address, moved.Address);
-        Assert.Equal(before, after);
+        ArenaMark empty = arena.Mark();
+        using (Tape tape = Tape.Inference(arena))
+        {
+            ArenaMark mark = arena.Mark();
+            Tensor first = arena.Activation(1, 8), kept = DevicePair.Input(tape, 9, 33, 5);
+            float[] before = new float[9 * 33], after = new float[9 * 33];
+            kept.CopyTo(before);
+            tape.Compact(mark, kept);
+            Tensor below = arena.Activation(1, 8), around = arena.Activation(1, 8), large = arena.Activation(9, 33);
+            foreach (Tensor later in new[] { below, around, large }) later.CopyFrom([.. Enumerable.Repeat(7f, later.Rows * later.Columns)]);
+            kept.CopyTo(after);
+            Assert.Equal(before, after);
+            Assert.Equal(first.Address, below.Address);
+            Assert.True(around.Address > kept.Address);
+        }
+        Assert.Equal(empty, arena.Mark());
     }
 
     [Fact]
