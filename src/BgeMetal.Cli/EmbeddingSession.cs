@@ -10,6 +10,7 @@ internal sealed class EmbeddingSession : IDisposable
 {
     private readonly Terminal _terminal;
     private readonly Stopwatch _work;
+    private readonly Lock _gate = new();
     private EmbeddingRun _done;
 
     public EmbeddingSession(Terminal terminal, string directory, EmbedderOptions options)
@@ -45,23 +46,26 @@ internal sealed class EmbeddingSession : IDisposable
     public float[] Embed(IReadOnlyList<TextInput> texts, string? instruction, IProgress<long>? progress)
     {
         float[] vectors = new float[checked(texts.Count * Embedder.Dimensions)];
-        _done += Embedder.Embed(texts, instruction, vectors, progress, _terminal.Cancellation);
+        EmbeddingRun run = Embedder.Embed(texts, instruction, vectors, progress, _terminal.Cancellation);
+        lock (_gate) _done += run;
         return vectors;
     }
 
     /// <summary>Embeds all chunks in order, with progress.</summary>
-    /// <param name="chunks">The texts; only one chunk is in memory at a time.</param>
+    /// <param name="chunks">The texts; only one chunk is in memory at a time, or on a GPU two, so that reading, tokenising and writing go on beside its work.</param>
     /// <param name="instruction">Put before each text.</param>
     /// <param name="what">What the progress line says.</param>
     /// <param name="write">Takes each chunk with its vectors.</param>
     public void EmbedAll(TextChunks chunks, string? instruction, string what, Action<IReadOnlyList<TextInput>, float[]> write)
     {
         using Progress progress = _terminal.Watch(what, "texts", chunks.Total);
-        while (chunks.Next() is { } texts)
+        foreach ((IReadOnlyList<TextInput> texts, float[] vectors) in PiecesAhead.Run(Next, texts => Embed(texts, instruction, progress), Embedder.Device.IsGpu ? 2 : 1))
+            write(texts, vectors);
+
+        IReadOnlyList<TextInput>? Next()
         {
             _terminal.Cancellation.ThrowIfCancellationRequested();
-            texts = chunks.Fitting(texts, Embedder.Config);
-            write(texts, Embed(texts, instruction, progress));
+            return chunks.Next() is { } texts ? chunks.Fitting(texts, Embedder.Config) : null;
         }
     }
 

@@ -11,6 +11,7 @@ internal sealed class RerankSession : IDisposable
     private readonly Terminal _terminal;
     private readonly Stopwatch _work;
     private readonly RerankInstructions _instructions;
+    private readonly Lock _gate = new();
     private EmbeddingRun _done;
 
     public RerankSession(Terminal terminal, string directory, RerankerOptions options, RerankInstructions? instructions = null)
@@ -63,7 +64,7 @@ internal sealed class RerankSession : IDisposable
 
     private float[] Count((float[] Scores, EmbeddingRun Run) result)
     {
-        _done += result.Run;
+        lock (_gate) _done += result.Run;
         return result.Scores;
     }
 }

@@ -34,7 +34,7 @@ internal static class RerankCommand
         {
             InvalidLines? skipped = parsed.GetValue(skip) ? new InvalidLines() : null;
             using IEnumerator<List<RerankInput>> pieces = Pieces(RerankInputReader.Read(parsed.GetRequiredValue(input), skipped)).GetEnumerator();
-            bool more = pieces.MoveNext();
+            bool more = pieces.MoveNext(), taken = false;
             using RerankSession session = new(terminal, model.Resolve(parsed, terminal), new RerankerOptions
             {
                 MaxLength = parsed.GetValue(maxLength),
@@ -45,16 +45,22 @@ internal static class RerankCommand
             using RowWriter writer = RowWriter.Open(terminal, parsed.GetValue(output));
             using (Progress progress = terminal.Watch("scoring", "pairs", null))
             {
-                for (; more; more = pieces.MoveNext())
-                {
-                    terminal.Cancellation.ThrowIfCancellationRequested();
-                    Write(writer, pieces.Current, session.Score(pieces.Current, progress));
-                }
+                foreach ((List<RerankInput> rows, float[][] scores) in PiecesAhead.Run(Next, rows => session.Score(rows, progress), session.Reranker.Device.IsGpu ? 2 : 1))
+                    Write(writer, rows, scores);
             }
             writer.Commit();
             TextChunks.ReportSkipped(terminal, skipped);
             session.Statistics().Report(terminal, "scored", "pairs", parsed.GetValue(stats));
             return ExitCode.Done;
+
+            List<RerankInput>? Next()
+            {
+                terminal.Cancellation.ThrowIfCancellationRequested();
+                // The first piece is there already, read before the model.
+                if (taken) more = pieces.MoveNext();
+                taken = true;
+                return more ? pieces.Current : null;
+            }
         });
         return command;
     }

@@ -46,6 +46,25 @@ public sealed class CudaCommandTests : CommandFolder
         Assert.Equal(("cuda:0", "bf16"), (stats.RootElement.GetProperty("device").GetString(), stats.RootElement.GetProperty("dtype").GetString()));
     }
 
+    [Fact]
+    public void Small_batches_of_one_bucket_are_captured_once_and_replayed_and_the_next_goes_in_before_the_last_is_waited_for()
+    {
+        System.IO.File.WriteAllLines(In("six.txt"), Enumerable.Repeat("the cat", 6));
+        (int code, string error) = Embed("cuda", ["-DSTUB_MEMORY=4000000000"], "--input", In("six.txt"), "--batch-tokens", "4");
+        Assert.True(code == 0, error);
+        string[] log = System.IO.File.ReadAllLines(In("log"));
+        int begin = Array.IndexOf(log, "begin capture on 0x57"), end = Array.IndexOf(log, "end capture on 0x57");
+        Assert.Equal(1, log.Count(line => line == "begin capture on 0x57"));
+        // Nothing but launches inside, as many as the first batch had, which was not captured; after it nothing is launched but the graph.
+        Assert.All(log[(begin + 1)..end], line => Assert.StartsWith("launch ", line, StringComparison.Ordinal));
+        Assert.Equal(log[..begin].Count(line => line.StartsWith("launch ", StringComparison.Ordinal)), end - begin - 1);
+        Assert.Equal(5, log.Count(line => line == "replay 0x62 on 0x57"));
+        string[] after = [.. log[end..].Select(line => line.Split(' ')[0]).SkipWhile(word => word != "upload").TakeWhile(word => word != "executable")];
+        string[] batch = ["upload", "replay", "download", "mark"];
+        Assert.Equal([.. batch, "wait", .. batch, "wait", .. batch, "wait", .. batch, "wait", .. batch, "wait", "wait"], after);
+        Assert.True(Array.IndexOf(log, "executable gone") < Array.IndexOf(log, "release"));
+    }
+
     private (int Code, string Error) Embed(string device, string[] definitions, params string[] more)
     {
         Assert.SkipWhen(OperatingSystem.IsWindows(), "a shared library in the place of libcuda.so.1");
@@ -61,11 +80,12 @@ public sealed class CudaCommandTests : CommandFolder
             Assert.Skip($"no gcc to build the stub driver with: {e.Message}");
         }
         System.IO.File.WriteAllText(In("two.txt"), "the cat\nthe river\n");
-        ProcessStartInfo start = new("dotnet", [typeof(CommandLine).Assembly.Location, "embed", "--model", Model, "--input", In("two.txt"), "--output", In("v.npy"), "--device", device, .. more])
+        ProcessStartInfo start = new("dotnet", [typeof(CommandLine).Assembly.Location, "embed", "--model", Model, .. more.Contains("--input") ? Array.Empty<string>() : ["--input", In("two.txt")], "--output", In("v.npy"), "--device", device, .. more])
         {
             RedirectStandardError = true,
         };
         (start.Environment["LD_LIBRARY_PATH"], start.Environment["BGEMETAL_DEVICE"], start.Environment["BGEMETAL_KERNEL_CACHE"]) = (driver, "", "off");
+        start.Environment["STUB_LOG"] = In("log");
         using Process process = Process.Start(start)!;
         string error = process.StandardError.ReadToEnd();
         process.WaitForExit();
