@@ -5,6 +5,8 @@ namespace BgeMetal.Kernels.Bench;
 /// <summary>Times the kernels of <see cref="BenchTable"/>, one result after another as they are measured.</summary>
 public static class KernelBench
 {
+    private const int MostFailures = 3;
+
     /// <summary>The CPU's cases that match a filter (see <see cref="BenchCase.Matches"/>); an empty filter matches all.</summary>
     public static IReadOnlyList<BenchCase> CpuCases(string filter) => [.. BenchTable.All.SelectMany(op => op.CpuCases()).Where(item => item.Matches(filter))];
 
@@ -34,7 +36,7 @@ public static class KernelBench
 
     /// <summary>
     /// Measures on a GPU. The first results are the roofline's own: multiply-adds, tensor cores, copy bandwidth. Where cuBLAS is installed, plain products
-    /// are followed by its result. A case whose operands do not fit the memory is left out and reported.
+    /// are followed by its result. A case whose operands do not fit the memory, or that fails, is left out and reported; after three failures in a row the GPU is taken for broken.
     /// </summary>
     /// <param name="device">The GPU.</param>
     /// <param name="cases">What to measure.</param>
@@ -52,6 +54,7 @@ public static class KernelBench
     internal static IEnumerable<BenchResult> RunOnCuda(KernelDevice device, IReadOnlyList<BenchCase> cases, CudaBenchSettings settings, Action<string> report)
     {
         TimeBudget budget = new(settings.BudgetSeconds, settings.Seconds);
+        int failures = 0;
         using CudaBench bench = new(device, settings);
         report(bench.HasCublas ? "cuBLAS is there: products are measured beside it" : "no cuBLAS on this machine: products have no peer");
         foreach (BenchResult limit in bench.Limits()) yield return limit;
@@ -63,17 +66,19 @@ public static class KernelBench
                 break;
             }
             using IEnumerator<BenchResult> results = bench.Measure(item, budget.Next(cases.Count - index)).GetEnumerator();
-            while (TryNext(results, item, report)) yield return results.Current;
+            while (TryNext(results, item, report, ref failures)) yield return results.Current;
         }
     }
 
-    private static bool TryNext(IEnumerator<BenchResult> results, BenchCase item, Action<string> report)
+    private static bool TryNext(IEnumerator<BenchResult> results, BenchCase item, Action<string> report, ref int failures)
     {
         try
         {
-            return results.MoveNext();
+            bool hasNext = results.MoveNext();
+            if (hasNext) failures = 0;
+            return hasNext;
         }
-        catch (DeviceException e) when (e.DriverResult == DriverApi.OutOfMemory)
+        catch (DeviceException e) when (e.DriverResult == DriverApi.OutOfMemory || ++failures < MostFailures)
         {
             report($"{item} is left out: {e.Message}");
             return false;

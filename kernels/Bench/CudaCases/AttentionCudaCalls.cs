@@ -39,7 +39,8 @@ internal readonly struct MaskedAttentionForward : ICudaCall
         DeviceMatrix<T> output = o.Matrix<T>(a.Shape.Queries, a.Width);
         DevicePointer<FP32> log = o.Values<FP32>((long)a.Shape.Heads * a.Shape.Queries);
         VisibleKeys visible = a.RandomHalf(o);
-        return () => Attention.Forward(o.Device, a.Shape, a.Q, a.K, a.V, a.Offsets, a.Offsets, DropoutForward.Mask(o), visible, output, log);
+        DropoutMask dropout = DropoutForward.Mask(o);
+        return () => Attention.Forward(o.Device, a.Shape, a.Q, a.K, a.V, a.Offsets, a.Offsets, dropout, visible, output, log);
     }
 }
 

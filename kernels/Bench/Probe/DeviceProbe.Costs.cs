@@ -45,7 +45,7 @@ public sealed unsafe partial class DeviceProbe
         Empty(launch =>
         {
             long begin = Stopwatch.GetTimestamp();
-            using CudaGraph graph = gpu.Capture(() =>
+            using DeviceGraph graph = gpu.Capture(() =>
             {
                 for (int i = 0; i < _settings.GraphLaunches; i++) launch();
             });

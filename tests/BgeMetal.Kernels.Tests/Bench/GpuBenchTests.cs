@@ -103,6 +103,33 @@ public sealed unsafe class GpuBenchTests(StubDriver stub)
     }
 
     [Fact]
+    public void Every_operation_can_be_captured_it_neither_allocates_nor_waits()
+    {
+        // The stub answers a wait inside of a capture as the driver does, with an error.
+        stub.Reset(freeBytes: 1_000_000_000);
+        using CudaDevice device = stub.Open();
+        BenchCase[] cases = [.. BenchTable.All.Where(op => op.Cuda is not null).Select((op, i) => new BenchCase(op, new BenchShape("T=5 K=16 N=24 D=16 U=3 B=2 L=3 H=2 Dh=8 G=2 V=10 P=40"), op.CudaTypes[i % op.CudaTypes.Count]))];
+        List<string> notes = [];
+        BenchResult[] results = [.. KernelBench.RunOnCuda(device, cases, Settings(0) with { FewestSamples = 1 }, notes.Add)];
+        Assert.Single(notes);
+        Assert.Equal(cases.Length, results.Length - 4);
+    }
+
+    [Fact]
+    public void A_case_that_fails_is_left_out_and_a_gpu_that_fails_again_and_again_is_given_up()
+    {
+        stub.Reset(freeBytes: 100_000_000);
+        using CudaDevice device = stub.Open();
+        BenchCase good = new(BenchTable.All.First(op => op.Name == "Cast"), new BenchShape("P=8"), DType.BFloat16);
+        BenchCase bad = new(new BenchOp("Test", "Test", KernelDirection.Update, "0", "P") { Cuda = (_, _, _) => throw new DeviceException("as the test says") }, new BenchShape("P=8"), DType.BFloat16);
+        List<string> notes = [];
+        BenchResult[] results = [.. KernelBench.RunOnCuda(device, [bad, bad, good, bad, bad, good], Settings(0), notes.Add)];
+        Assert.Equal(2, results.Count(result => result.Op == "Cast"));
+        Assert.Equal(4, notes.Count(note => note == "Test update bf16 P=8 is left out: as the test says"));
+        Assert.Throws<DeviceException>(() => KernelBench.RunOnCuda(device, [bad, bad, bad, good], Settings(0), notes.Add).Count());
+    }
+
+    [Fact]
     public void The_peer_that_a_python_environment_brings_is_found()
     {
         stub.Reset();
