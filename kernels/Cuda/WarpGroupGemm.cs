@@ -61,10 +61,6 @@ internal static class WarpGroupGemm
         Elements = ElementTypes.Low, SharedBytes = WarpGroupTile256.SharedBytes, MinBlocks = WarpGroupTile256.MinBlocks, TensorCores = true, Architecture = Hopper)]
     [CudaKernel("InfoNce", KernelDirection.Backward, WarpGroupTile128.Threads, typeof(Nt), typeof(WarpGroupTile128), typeof(Accumulator64), typeof(ContrastiveWeights<>),
         Elements = ElementTypes.Low, SharedBytes = WarpGroupTile128.SharedBytes, MinBlocks = WarpGroupTile128.MinBlocks, TensorCores = true, Architecture = Hopper)]
-    [CudaKernel("InfoNce", KernelDirection.Backward, WarpGroupTile256.Threads, typeof(Nn), typeof(WarpGroupTile256), typeof(Accumulator128), typeof(WeightGradientOutput),
-        Elements = ElementTypes.Low, SharedBytes = WarpGroupTile256.SharedBytes, MinBlocks = WarpGroupTile256.MinBlocks, TensorCores = true, Architecture = Hopper)]
-    [CudaKernel("InfoNce", KernelDirection.Backward, WarpGroupTile128.Threads, typeof(Nn), typeof(WarpGroupTile128), typeof(Accumulator64), typeof(WeightGradientOutput),
-        Elements = ElementTypes.Low, SharedBytes = WarpGroupTile128.SharedBytes, MinBlocks = WarpGroupTile128.MinBlocks, TensorCores = true, Architecture = Hopper)]
     [CudaKernel("InfoNce", KernelDirection.Backward, WarpGroupTile256.Threads, typeof(Tn), typeof(WarpGroupTile256), typeof(Accumulator128), typeof(ScaledOutput<>),
         Elements = ElementTypes.Low, SharedBytes = WarpGroupTile256.SharedBytes, MinBlocks = WarpGroupTile256.MinBlocks, TensorCores = true, Architecture = Hopper)]
     [CudaKernel("InfoNce", KernelDirection.Backward, WarpGroupTile128.Threads, typeof(Tn), typeof(WarpGroupTile128), typeof(Accumulator64), typeof(ScaledOutput<>),
