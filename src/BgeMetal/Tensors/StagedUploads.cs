@@ -38,7 +38,7 @@ internal sealed unsafe class StagedUploads : IDisposable
     public nint Bring(void* source, long sizeBytes, nint target = 0)
     {
         Slot slot = _slots[_turn];
-        slot.Fence.Wait();
+        slot.Passed.Wait();
         CopyJob job = new() { Source = (byte*)source, Target = (byte*)slot.Host.Address, SizeBytes = sizeBytes };
         _team.Run(ref job, (int)((sizeBytes + PartBytes - 1) / PartBytes));
         if (target == 0) target = (nint)slot.Device.Address;
@@ -49,7 +49,7 @@ internal sealed unsafe class StagedUploads : IDisposable
     /// <summary>Says that everything that reads the last piece is enqueued.</summary>
     public void Read()
     {
-        _slots[_turn].Fence.Set();
+        _slots[_turn].Passed.Record();
         _turn = 1 - _turn;
     }
 
@@ -63,7 +63,7 @@ internal sealed unsafe class StagedUploads : IDisposable
     {
         public Slot(KernelDevice kernels, long sizeBytes)
         {
-            Fence = new DeviceFence(kernels);
+            Passed = kernels.CreateMark();
             try
             {
                 Host = kernels.AllocatePinned(sizeBytes);
@@ -76,7 +76,7 @@ internal sealed unsafe class StagedUploads : IDisposable
             }
         }
 
-        public DeviceFence Fence { get; }
+        public DeviceMark Passed { get; }
 
         public PinnedMemory Host { get; } = null!;
 
@@ -84,7 +84,7 @@ internal sealed unsafe class StagedUploads : IDisposable
 
         public void Dispose()
         {
-            Fence.Dispose();
+            Passed.Dispose();
             Host?.Dispose();
             Device?.Dispose();
         }

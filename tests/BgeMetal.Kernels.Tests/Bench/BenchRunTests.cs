@@ -8,7 +8,8 @@ namespace BgeMetal.Kernels.Tests.Bench;
 [Collection("emulation")]
 public sealed class BenchRunTests(EmulationFixture fixture)
 {
-    private const string Tiny = "T=5 K=16 N=24 D=16 U=3 B=2 L=3 H=2 Dh=8 G=2 V=10 W=2 P=40";
+    /// <summary>Every letter of every formula, as small as can be.</summary>
+    internal const string Tiny = "T=5 K=16 N=24 D=16 U=3 B=2 L=3 H=2 Dh=8 G=2 V=10 W=2 P=40";
 
     private static readonly CudaBenchSettings s_once = new() { Seconds = 0, FewestSamples = 1, RotateBytes = 0, CopyBytes = 4096, PeakIterations = 1, WorkspaceLength = 4096 };
 

@@ -9,13 +9,12 @@ namespace BgeMetal.Kernels.Tests.Bench;
 [Collection("emulation")]
 public sealed class RepeatTests(EmulationFixture fixture)
 {
-    private const string Tiny = "T=5 K=16 N=24 D=16 U=3 B=2 L=3 H=2 Dh=8 G=2 V=10 W=2 P=40";
     private const long Ample = 1 << 24, WorkspaceLength = 4096;
 
     [Fact]
     public void Every_operation_gives_the_same_bits_again_on_the_emulated_device()
     {
-        BenchCase[] cases = [.. RepeatCheck.Cases("", large: false).GroupBy(item => item.Op).Select((types, i) => types.ElementAt(i % types.Count()) with { Shape = new BenchShape(Tiny) })];
+        BenchCase[] cases = [.. RepeatCheck.Cases("", large: false).GroupBy(item => item.Op).Select((types, i) => types.ElementAt(i % types.Count()) with { Shape = new BenchShape(BenchRunTests.Tiny) })];
         RepeatResult[] results = [.. RepeatCheck.Run(fixture.Device, cases, repeats: 2, Ample, WorkspaceLength)];
         Assert.Equal(BenchTable.All.Count(op => op.Cuda is not null), results.Length);
         Assert.All(results, result => Assert.True(result.IsGood && result.Repeats == 2, result.ToString()));
