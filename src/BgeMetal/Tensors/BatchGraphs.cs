@@ -76,7 +76,7 @@ internal sealed class BatchGraphs(Device device, int capacity, Func<BatchBucket,
     private BatchGraph Capture(BatchBucket bucket)
     {
         (Tensor Numbers, Tensor Rows) addresses = default;
-        DeviceGraph graph = device.Kernels.Capture(() => addresses = pass(bucket));
+        DeviceGraph graph = device.Capture(() => addresses = pass(bucket));
         return new BatchGraph(graph, addresses.Numbers, addresses.Rows);
     }
 

@@ -130,6 +130,15 @@ internal sealed unsafe class Device : IDisposable
         _preparing = Task.Run(() => gpu.Prepare(kernels, _closing.Token));
     }
 
+    /// <summary>
+    /// Records what <paramref name="enqueue"/> enqueues on a GPU. Kernels that load ahead are waited for: what the driver thinks of loading beside a capture need not be known.
+    /// </summary>
+    public DeviceGraph Capture(Action enqueue)
+    {
+        AwaitPreparation();
+        return Kernels.Capture(enqueue);
+    }
+
     /// <summary>The kernels that a model of such sizes is expected to launch in a forward pass.</summary>
     internal static IEnumerable<KernelDescriptor> ForwardKernels(DType dtype, int hiddenSize, int headDim, bool hasHead)
     {
@@ -148,6 +157,9 @@ internal sealed unsafe class Device : IDisposable
         return KernelRegistry.All.Where(kernel => kernel.DType == dtype && kernel.Direction == KernelDirection.Forward && s_forwardStems.Contains(kernel.Stem)
             && !kernel.Name.Split('.').Any(others.Contains) && !(kernel.Stem == "LayerNorm" && kernel.Name.EndsWith(".Dropped", StringComparison.Ordinal)));
     }
+
+    // Without its failure, which comes again when the kernel is launched.
+    private void AwaitPreparation() => ((IAsyncResult)_preparing).AsyncWaitHandle.WaitOne();
 
     /// <summary>Whether a GPU, its driver or its memory failed.</summary>
     public static bool IsFailure(Exception e) => e is DeviceException;
@@ -231,7 +243,7 @@ internal sealed unsafe class Device : IDisposable
         Team.Dispose();
         _closing.Cancel();
         // Its failure, if any, belongs to whoever launches the kernel; here it must only have stopped.
-        ((IAsyncResult)_preparing).AsyncWaitHandle.WaitOne();
+        AwaitPreparation();
         _transfers?.Dispose();
         _workspace?.Dispose();
         _kernels?.Dispose();
