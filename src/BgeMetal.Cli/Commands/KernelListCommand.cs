@@ -14,26 +14,31 @@ namespace BgeMetal.Cli.Commands;
 /// <summary><c>kernels list</c>: the CUDA kernels, and with <c>--costs</c> what the assembler makes of each.</summary>
 internal static class KernelListCommand
 {
+    private const string Hopper = "sm_90a";
+
     public static Command Create(Terminal terminal)
     {
         Argument<string> filter = new("FILTER") { Description = "Only kernels whose names contain this", DefaultValueFactory = _ => "" };
         CliOption<string> format = Opt.Choice("--format", "A table to read, or JSON", "table", ["table", "json"]);
         CliOption<bool> costs = Opt.Flag("--costs", "Assemble each: registers, spills, stack, shared memory, instructions, resident blocks (needs ptxas)");
-        CliOption<string> architecture = KernelsCommand.Architecture();
+        CliOption<string> architecture = Opt.Choice("--arch", $"The GPU's architecture; {Hopper}: Hopper with the kernels that are its own", "sm_90", [.. MultiprocessorLimits.Architectures, Hopper]);
         Command command = new("list", "List the CUDA kernels") { filter, format, costs, architecture };
         command.SetAction(parsed =>
         {
-            IReadOnlyList<KernelDescriptor> kernels = [.. KernelRegistry.All.Where(k => k.Name.Contains(parsed.GetValue(filter)!, StringComparison.OrdinalIgnoreCase)
-                && (!parsed.GetValue(costs) || k.RunsOn(parsed.GetValue(architecture)!)))];
-            IReadOnlyDictionary<KernelDescriptor, KernelReport>? reports = parsed.GetValue(costs) ? Assemble(kernels, parsed.GetValue(architecture)!, terminal.Cancellation) : null;
-            if (parsed.GetValue(format) == "json") KernelsCommand.WriteJson(terminal, json => Write(json, kernels, reports));
-            else Write(terminal, kernels, reports);
+            bool hopper = parsed.GetValue(architecture) == Hopper;
+            ILookup<bool, KernelDescriptor> kernels = KernelRegistry.All.Where(k => k.Name.Contains(parsed.GetValue(filter)!, StringComparison.OrdinalIgnoreCase))
+                .ToLookup(k => k.Architecture is null || hopper);
+            KernelDescriptor[] listed = [.. kernels[true]];
+            IReadOnlyDictionary<KernelDescriptor, KernelReport>? reports =
+                parsed.GetValue(costs) ? Assemble(listed, hopper ? "sm_90" : parsed.GetValue(architecture)!, terminal.Cancellation) : null;
+            if (parsed.GetValue(format) == "json") KernelsCommand.WriteJson(terminal, json => Write(json, listed, reports));
+            else Write(terminal, listed, reports, kernels[false].Count());
             return ExitCode.Done;
         });
         return command;
     }
 
-    private static ConcurrentDictionary<KernelDescriptor, KernelReport> Assemble(IReadOnlyList<KernelDescriptor> kernels, string architecture, CancellationToken cancellation)
+    private static ConcurrentDictionary<KernelDescriptor, KernelReport> Assemble(KernelDescriptor[] kernels, string architecture, CancellationToken cancellation)
     {
         if (CudaToolkit.Find("ptxas") is null) throw new BgeMetalException("--costs", "there is no ptxas on this machine (set PTXAS, or put a CUDA toolkit's bin on the PATH)");
         ConcurrentDictionary<KernelDescriptor, KernelReport> reports = new();
@@ -48,7 +53,7 @@ internal static class KernelListCommand
         return reports;
     }
 
-    private static void Write(Terminal terminal, IReadOnlyList<KernelDescriptor> kernels, IReadOnlyDictionary<KernelDescriptor, KernelReport>? reports)
+    private static void Write(Terminal terminal, KernelDescriptor[] kernels, IReadOnlyDictionary<KernelDescriptor, KernelReport>? reports, int notListed)
     {
         Table table = new() { Border = TableBorder.Simple };
         string[] columns = reports is null ? ["name", "stem", "direction", "dtype", "tensor cores", "threads", "shared bytes"]
@@ -63,11 +68,12 @@ internal static class KernelListCommand
                     Text(a.Instructions), Text(report.Occupancy?.Blocks ?? 0), Text(Math.Round(report.Occupancy?.Percent ?? 0)) + " %", report.Occupancy?.Limit ?? "");
         }
         terminal.Canvas(results: true).Write(table);
-        terminal.Say($"{kernels.Count} kernels, {kernels.Count(k => k.TensorCores)} on tensor cores"
-            + (reports is null ? "" : $", {reports.Values.Count(r => r.Assembled is { SpillBytes: > 0 } or { StackBytes: > 0 })} with spills or a stack"));
+        terminal.Say($"{kernels.Length} kernels, {kernels.Count(k => k.TensorCores)} on tensor cores"
+            + (reports is null ? "" : $", {reports.Values.Count(r => r.Assembled is { SpillBytes: > 0 } or { StackBytes: > 0 })} with spills or a stack")
+            + (notListed == 0 ? "" : $"; {notListed} more are Hopper's own (--arch {Hopper})"));
     }
 
-    private static void Write(Utf8JsonWriter json, IReadOnlyList<KernelDescriptor> kernels, IReadOnlyDictionary<KernelDescriptor, KernelReport>? reports)
+    private static void Write(Utf8JsonWriter json, KernelDescriptor[] kernels, IReadOnlyDictionary<KernelDescriptor, KernelReport>? reports)
     {
         json.WriteStartArray();
         foreach (KernelDescriptor kernel in kernels)

@@ -13,14 +13,22 @@ public sealed class KernelsCommandTests : CommandFolder
     [Fact]
     public void List_names_every_kernel_of_the_registry()
     {
-        JsonElement[] kernels = [.. JsonDocument.Parse(CliRun.Succeeds("kernels", "list", "--format", "json").Output).RootElement.EnumerateArray()];
+        JsonElement[] kernels = [.. JsonDocument.Parse(CliRun.Succeeds("kernels", "list", "--format", "json", "--arch", "sm_90a").Output).RootElement.EnumerateArray()];
         Assert.Equal(KernelRegistry.All.Select(k => k.Name), kernels.Select(k => k.GetProperty("name").GetString()));
         Assert.Equal(KernelRegistry.All.Select(k => k.Stem), kernels.Select(k => k.GetProperty("stem").GetString()));
         Assert.Equal(KernelRegistry.All.Select(k => k.TensorCores), kernels.Select(k => k.GetProperty("tensor_cores").GetBoolean()));
         Assert.All(kernels, k => Assert.Contains(k.GetProperty("direction").GetString(), new[] { "forward", "backward", "update" }));
         Assert.All(kernels, k => Assert.Contains(k.GetProperty("dtype").GetString(), new[] { "fp32", "bf16", "fp16" }));
-        string table = CliRun.Succeeds("kernels", "list").Output;
+        string table = CliRun.Succeeds("kernels", "list", "--arch", "sm_90a").Output;
         Assert.All(KernelRegistry.All, k => Assert.Contains($" {k.Name} ", table, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void What_is_listed_for_no_architecture_in_particular_runs_on_every_one()
+    {
+        JsonElement[] kernels = [.. JsonDocument.Parse(CliRun.Succeeds("kernels", "list", "--format", "json").Output).RootElement.EnumerateArray()];
+        Assert.Equal(KernelRegistry.All.Where(k => k.RunsOn("sm_80") && k.RunsOn("sm_90")).Select(k => k.Name), kernels.Select(k => k.GetProperty("name").GetString()));
+        Assert.InRange(kernels.Length, 300, KernelRegistry.All.Count - 1);
     }
 
     [Fact]
