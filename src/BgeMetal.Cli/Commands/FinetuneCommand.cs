@@ -35,9 +35,9 @@ internal static class FinetuneCommand
 
     private sealed class Options
     {
-        private readonly TrainingRowOptionSet _rows = new("retrieval", "Passages", smallestGroup: 1);
         private static readonly int[] s_mrlDims = [64, 128, 256, 512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096];
 
+        private readonly TrainingRowOptionSet _rows = new("retrieval", "Passages", smallestGroup: 1);
         private readonly CliOption<double> _temperature = Opt.Number("--temperature", "Similarities are divided by this", 0.02, 1e-6, 1e6);
         private readonly CliOption<bool?> _normalize = Opt.MaybeFlag("--normalize-embeddings", "Unit vectors: similarity is the cosine (the default)", "normlized", "normalized");
         private readonly CliOption<string> _pooling = Opt.Choice("--sentence-pooling-method", "How token vectors become one", "auto", ["auto", "cls", "mean"], "pooling", "pooling-method");

@@ -22,7 +22,7 @@ internal readonly record struct InitialDistribution(string Sequence, double Stan
     {
         if (initialization == Initialization.Bert) return new(spec.Name, BertDeviation);
         if (spec.Role != ParameterRole.Matrix)
-            return new(spec.Name, spec.Name.Contains("word_embeddings", StringComparison.Ordinal) ? BertDeviation : PlaceDeviation);
+            return new(spec.Name, spec.Name == BertEmbeddings.WordTable ? BertDeviation : PlaceDeviation);
         string queries = spec.Name.Replace(".self.key.", ".self.query.", StringComparison.Ordinal);
         if (!queries.Contains(".self.query.", StringComparison.Ordinal)) return new(spec.Name, 1 / Math.Sqrt(spec.Columns));
         // With W of variance s^2 and |x|^2 = inputs, |W x|^2 = width * inputs * s^2 in a head of this width, and the score is that over sqrt(width).
