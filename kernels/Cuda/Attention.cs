@@ -47,11 +47,14 @@ public static class Attention
             Visible = visible,
             TotalQueries = shape.Queries,
             HeadDim = shape.HeadDim,
-            Tiles = Tiles(shape.LongestQueries),
             Scale = shape.Scale,
             Factor = shape.Scale * DeviceMath.Log2E,
         };
-        device.Launch(ChooseForward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull), new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
+        bool warpGroups = device.HasWarpGroups && T.SizeShift == 1 && shape.HeadDim <= 64 && visible.IsNull;
+        int rows = warpGroups && shape.LongestQueries > Rows64.Count ? Rows128.Count : AttentionTile.Rows;
+        arguments.Tiles = Tiles(shape.LongestQueries, rows);
+        device.Launch(warpGroups ? ChooseWarpGroups<T>(shape.HeadDim, rows, dropout.IsOn) : ChooseForward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull),
+            new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
     }
 
     /// <summary>
@@ -114,6 +117,17 @@ public static class Attention
             : AttentionForwardKernels.Attend<T, Head64, Accumulator32, Accumulator32, Fragments16, TDropout, TVisible>;
     }
 
+    private static Action<AttentionArguments<T>> ChooseWarpGroups<T>(int headDim, int rows, bool dropped) where T : unmanaged, IElement
+    {
+        return rows == Rows64.Count ? OfRows<Rows64>() : OfRows<Rows128>();
+
+        Action<AttentionArguments<T>> OfRows<TRows>() where TRows : struct, IAttentionRows => dropped ? Tuned<TRows, Dropped>() : Tuned<TRows, Off>();
+
+        Action<AttentionArguments<T>> Tuned<TRows, TDropout>() where TRows : struct, IAttentionRows where TDropout : struct, ISwitch => headDim <= 32
+            ? WarpGroupAttentionKernels.Attend<T, Head32, TRows, Accumulator16, TDropout>
+            : WarpGroupAttentionKernels.Attend<T, Head64, TRows, Accumulator32, TDropout>;
+    }
+
     private static (Action<AttentionGradientArguments<T>> Keys, Action<AttentionGradientArguments<T>> Queries) ChooseBackward<T>(int headDim, bool dropped, bool masked)
         where T : unmanaged, IElement
     {
@@ -136,7 +150,7 @@ public static class Attention
         (AttentionBackwardKernels.Keys<T, THead, TSum, TScores, TFragments, TDropout, TVisible>,
             AttentionBackwardKernels.Queries<T, THead, TSum, TScores, TFragments, TDropout, TVisible>);
 
-    private static int Tiles(int rows) => (rows + AttentionTile.Rows - 1) / AttentionTile.Rows;
+    private static int Tiles(int rows, int height = AttentionTile.Rows) => (rows + height - 1) / height;
 
     private static void Check(AttentionShape shape, bool aligned)
     {

@@ -27,6 +27,25 @@ internal struct AttentionArguments<T> where T : unmanaged, IElement
 
     /// <summary>The scale, and the scale times log2(e).</summary>
     public float Scale, Factor;
+
+    /// <summary>
+    /// The factor that makes probabilities of a query's exponentials, from its largest score and their sum; leaves the logarithm of that sum. A row that sees nothing has no
+    /// probabilities.
+    /// </summary>
+    public readonly float Finish<TVisible>(AttentionPlace place, int row, float max, float sum, int lane) where TVisible : struct, ISwitch
+    {
+        float log = max * Scale + DeviceMath.Log(sum), factor = sum > 0 ? DeviceMath.Reciprocal(sum) : 0f;
+        if (TVisible.IsOn)
+        {
+            if (max <= VisibleKeys.Hidden)
+            {
+                log = place.Keys > 0 ? float.PositiveInfinity : float.NegativeInfinity;
+                factor = 0f;
+            }
+        }
+        if ((lane & 3) == 0 & row < place.Queries & !LogSumExp.IsNull) LogSumExp.Store((long)place.Head * TotalQueries + place.FirstQuery + row, log);
+        return factor;
+    }
 }
 
 /// <summary>
@@ -116,28 +135,10 @@ internal static class AttentionForwardKernels
             Group.Barrier();
         }
         sum = new() { Upper = WarpShuffle.QuadSum(sum.Upper), Lower = WarpShuffle.QuadSum(sum.Lower) };
-        float upper = Finish<T, TVisible>(arguments, place, row, max.Upper, sum.Upper, lane), lower = Finish<T, TVisible>(arguments, place, row + 8, max.Lower, sum.Lower, lane);
+        float upper = arguments.Finish<TVisible>(place, row, max.Upper, sum.Upper, lane), lower = arguments.Finish<TVisible>(place, row + 8, max.Lower, sum.Lower, lane);
         output = ScoreRows.Scale(output, new() { Upper = upper, Lower = lower });
         HeadMma.Stage(output, shared + ((warpRow + (lane >> 2)) * (THead.Columns + 8) + ((lane & 3) << 1)) * 4, THead.Columns + 8);
         Group.Barrier();
         HeadRows.Store<T, THead>(shared, arguments.Output, place.FirstQuery, place.Row0, place.Queries, place.Head, headDim);
-    }
-
-    // The factor that makes probabilities of a row's exponentials; leaves the logarithm of their sum. A row that sees nothing has no probabilities.
-    private static float Finish<T, TVisible>(AttentionArguments<T> arguments, AttentionPlace place, int row, float max, float sum, int lane)
-        where T : unmanaged, IElement where TVisible : struct, ISwitch
-    {
-        float log = max * arguments.Scale + DeviceMath.Log(sum), factor = sum > 0 ? DeviceMath.Reciprocal(sum) : 0f;
-        if (TVisible.IsOn)
-        {
-            if (max <= VisibleKeys.Hidden)
-            {
-                log = place.Keys > 0 ? float.PositiveInfinity : float.NegativeInfinity;
-                factor = 0f;
-            }
-        }
-        if ((lane & 3) == 0 & row < place.Queries & !arguments.LogSumExp.IsNull)
-            arguments.LogSumExp.Store((long)place.Head * arguments.TotalQueries + place.FirstQuery + row, log);
-        return factor;
     }
 }

@@ -31,15 +31,15 @@ internal struct AttentionPlace
     /// <summary>Where its keys begin and how many there are.</summary>
     public int FirstKey, Keys;
 
-    /// <summary>Reads the place of this block; X counts tiles of each sequence, Y heads.</summary>
-    public static AttentionPlace Open(DevicePointer<int> queryOffsets, DevicePointer<int> keyOffsets, int tiles)
+    /// <summary>Reads the place of this block, which owns <paramref name="rows"/> rows; X counts tiles of each sequence, Y heads.</summary>
+    public static AttentionPlace Open(DevicePointer<int> queryOffsets, DevicePointer<int> keyOffsets, int tiles, int rows = AttentionTile.Rows)
     {
         int sequence = (int)((uint)Grid.IdxX / (uint)tiles), firstQuery = queryOffsets.Load(sequence), firstKey = keyOffsets.Load(sequence);
         return new()
         {
             Sequence = sequence,
             Head = Grid.IdxY,
-            Row0 = (Grid.IdxX - sequence * tiles) * AttentionTile.Rows,
+            Row0 = (Grid.IdxX - sequence * tiles) * rows,
             FirstQuery = firstQuery,
             Queries = queryOffsets.Load(sequence + 1) - firstQuery,
             FirstKey = firstKey,
@@ -72,12 +72,12 @@ internal struct HeadRows
     }
 
     /// <summary>
-    /// Issues the copies of <paramref name="count"/> rows (a compile-time constant) from <paramref name="row0"/> on to the tile at <paramref name="shared"/>; rows from
-    /// <paramref name="limit"/> on and columns behind the head's last become zero.
+    /// Issues the copies of <paramref name="count"/> rows from <paramref name="row0"/> on to the tile at <paramref name="shared"/>; rows from
+    /// <paramref name="limit"/> on and columns behind the head's last become zero. The count and the block's <paramref name="threads"/> are compile-time constants.
     /// </summary>
-    public readonly void Fetch<T, THead>(int shared, int row0, int limit, int count) where T : unmanaged, IElement where THead : struct, IHead
+    public readonly void Fetch<T, THead>(int shared, int row0, int limit, int count, int threads = AttentionTile.Threads) where T : unmanaged, IElement where THead : struct, IHead
     {
-        int step = AttentionTile.Threads >> ChunkShift<T, THead>(), rowBytes = HeadTile.RowBytes<T, THead>();
+        int step = threads >> ChunkShift<T, THead>(), rowBytes = HeadTile.RowBytes<T, THead>();
         long source = _address + (row0 + _row) * _stride;
         int rows = limit - row0 - _row;
         AsyncCopy.Rows(shared + _target, source, step * _stride, _inside > 0 ? rows : 0, count / step, step, step * rowBytes);
@@ -86,14 +86,14 @@ internal struct HeadRows
     }
 
     /// <summary>
-    /// Rounds and stores the block's <see cref="AttentionTile.Rows"/> rows of sums, which lie in shared memory as binary32 with rows of THead.Columns + 8 elements.
+    /// Rounds and stores the block's rows of sums, half as many as <paramref name="threads"/>, which lie in shared memory as binary32 with rows of THead.Columns + 8 elements.
     /// </summary>
-    public static void Store<T, THead>(int shared, DeviceMatrix<T> matrix, int firstRow, int row0, int limit, int head, int headDim)
+    public static void Store<T, THead>(int shared, DeviceMatrix<T> matrix, int firstRow, int row0, int limit, int head, int headDim, int threads = AttentionTile.Threads)
         where T : unmanaged, IElement where THead : struct, IHead
     {
         int shift = THead.Columns == 128 ? 4 : THead.Columns == 64 ? 3 : 2, column = (Group.IdxX & ((1 << shift) - 1)) << 3;
         if (column >= headDim) return;
-        for (int row = Group.IdxX >> shift; row < AttentionTile.Rows; row += AttentionTile.Threads >> shift)
+        for (int row = Group.IdxX >> shift; row < threads / 2; row += threads >> shift)
             if (row0 + row < limit)
                 matrix.Start.Store8((firstRow + row0 + row) * matrix.Stride + head * headDim + column, SharedBlock.Load8(shared + (row * (THead.Columns + 8) + column) * 4));
     }

@@ -26,7 +26,7 @@ internal static unsafe class SharedBlock
     }
 
     /// <summary>
-    /// The address of the block's dynamic shared memory in a kernel that uses <see cref="TensorCopy"/>: a multiple of <see cref="TensorCopy.Alignment"/> as it
+    /// The address of the block's dynamic shared memory in a kernel with warp-group products: a multiple of <see cref="TensorCopy.Alignment"/> as it
     /// is, because <see cref="Runtime.PtxFixups"/> declares it so. Call once, first, from every thread.
     /// </summary>
     public static int OpenAligned()

@@ -14,10 +14,6 @@ namespace BgeMetal.Kernels.Primitives;
 /// </summary>
 internal static unsafe class WarpGroupMma
 {
-    // Matrix descriptor: bits 0-13 address / 16, 16-29 leading offset / 16, 32-45 stride offset / 16, 62-63 swizzle (1: 128 bytes). The stride offset is what lies
-    // between groups of eight 128-byte rows; the leading offset, used only when depth is not contiguous, lies between the boxes of 64.
-    private const long Swizzle128 = 1L << 62, RowGroups = (1024L >> 4) << 32;
-
     /// <summary>
     /// Issues accumulator += A B over one stage of depth 64 and closes the group. Accumulator i of a thread belongs to row
     /// 16 (warp % 4) + lane / 4 + 8 (i / 2 % 2) and column 8 (i / 4) + 2 (lane % 4) + i % 2. Use as <c>acc = Multiply(acc, ..)</c>: the result lives in the operand's registers.
@@ -73,12 +69,13 @@ internal static unsafe class WarpGroupMma
             bool aContiguous = Constant(types[2], nameof(IForm.AkContiguous)), bContiguous = Constant(types[2], nameof(IForm.BkContiguous));
             string[] sums = call.Alias(0);
             StringBuilder text = new("\t.reg .b64 da, db;\n\t.reg .b32 t;\n\t.reg .pred p;\n\tsetp.eq.b32 p, 0, 0;\n");
-            Descriptor(text, "da", a, aContiguous);
-            Descriptor(text, "db", b, bContiguous);
+            WarpGroupDescriptor.Append(text, "da", a, 128, aContiguous ? 0 : IWarpGroupTile.BoxBytes);
+            WarpGroupDescriptor.Append(text, "db", b, 128, bContiguous ? 0 : IWarpGroupTile.BoxBytes);
             text.Append("\twgmma.fence.sync.aligned;\n");
             for (int k = 0; k < IWarpGroupTile.BlockK; k += instructionDepth)
             {
-                if (k > 0) text.Append(Step("da", aContiguous)).Append(Step("db", bContiguous));
+                if (k > 0)
+                    text.Append($"\tadd.s64 da, da, {WarpGroupDescriptor.Step(128, aContiguous)};\n\tadd.s64 db, db, {WarpGroupDescriptor.Step(128, bContiguous)};\n");
                 text.Append($"\twgmma.mma_async.sync.aligned.m64n{sums.Length * 2}k16.f32.{element}.{element} ")
                     .Append($"{{{string.Join(',', sums)}}}, da, db, p, 1, 1, {(aContiguous ? 0 : 1)}, {(bContiguous ? 0 : 1)};\n");
             }
@@ -91,16 +88,6 @@ internal static unsafe class WarpGroupMma
             PtxCall call = new(generator, value);
             call.Emit($"\twgmma.wait_group.sync.aligned {call.Constant(0)};");
         }
-
-        private static void Descriptor(StringBuilder text, string name, string address, bool depthContiguous)
-        {
-            long fixedBits = Swizzle128 | RowGroups | (depthContiguous ? 1L : IWarpGroupTile.BoxBytes >> 4) << 16;
-            text.Append($"\tshr.u32 t, {address}, 4;\n\tand.b32 t, t, 0x3fff;\n\tcvt.u64.u32 {name}, t;\n")
-                .Append($"\tor.b64 {name}, {name}, {fixedBits};\n");
-        }
-
-        // 16 deep: 32 bytes along a row, or 16 rows of 128 bytes.
-        private static string Step(string name, bool depthContiguous) => $"\tadd.s64 {name}, {name}, {(depthContiguous ? 2 : 128)};\n";
 
         private static bool Constant(Type type, string name) => (bool)type.GetProperty(name, BindingFlags.Static | BindingFlags.Public)!.GetValue(null)!;
     }

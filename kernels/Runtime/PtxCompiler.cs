@@ -1,8 +1,11 @@
+using System.Collections.Immutable;
+using System.Reflection;
 using BgeMetal.Kernels.Primitives;
 using ILGPU;
 using ILGPU.Backends;
 using ILGPU.Backends.EntryPoints;
 using ILGPU.Backends.PTX;
+using ILGPU.IR.Transformations;
 using ILGPU.Runtime;
 using ILGPU.Runtime.Cuda;
 
@@ -36,8 +39,21 @@ internal static class PtxCompiler
         CudaInstructionSet language = target.EndsWith('a') ? CudaInstructionSet.ISA_80 : CudaInstructionSet.ISA_78;
         using Context context = CreateContext();
         using PTXBackend backend = new(context, new CudaCapabilityContext(architecture), architecture, language, null);
+        KeepCallsInOrder(backend);
         EntryPointDescription entry = EntryPointDescription.FromExplicitlyGroupedKernel(kernel.Method);
         CompiledKernel compiled = backend.Compile(entry, new KernelSpecialization(kernel.Threads, kernel.MinBlocks));
         return PtxFixups.Apply(((PTXCompiledKernel)compiled).PTXAssembly, target, kernel.EntryName);
+    }
+
+    // At O2 ILGPU moves calls that return something behind others that return nothing, towards their uses: a read of shared memory behind the barrier that was to follow it. Its
+    // placement has a mode that leaves everything with side effects where it is, but no public way to ask for it.
+    private static void KeepCallsInOrder(Backend backend)
+    {
+        const BindingFlags hidden = BindingFlags.Instance | BindingFlags.NonPublic;
+        ImmutableArray<Transformer> stages = (ImmutableArray<Transformer>)typeof(Backend).GetProperty("KernelTransformers", hidden)!.GetValue(backend)!;
+        CodePlacement[] placements = [.. stages.SelectMany(stage => stage.Transformations).OfType<CodePlacement>()];
+        if (placements.Length == 0) throw new NotSupportedException("ILGPU's backend has no placement of code to restrain");
+        FieldInfo mode = typeof(CodePlacement).GetField("<Mode>k__BackingField", hidden)!;
+        foreach (CodePlacement placement in placements) mode.SetValue(placement, CodePlacementMode.Default);
     }
 }

@@ -9,13 +9,13 @@ namespace BgeMetal.Kernels.Runtime;
 /// What the text that ILGPU writes needs before it is loaded. Branches lose <c>.uni</c>, because ptxas unrolls no loop whose back edge carries it;
 /// <c>.target</c> names the real architecture (ILGPU stops at sm_80); the entry gets the kernel's own name and numbered names are renumbered in
 /// order of appearance, because they contain counters of the compiling process and a text that changes misses the driver's own cache; the empty functions that stand for intrinsics go; a kernel that copies by tensor maps gets its parameters, which begin with them,
-/// and its shared memory declared with the alignment that the copy engine asks for,
-/// and loses the moves of a register to itself, which would touch accumulators while a product is under way.
+/// declared with the alignment that the copy engine asks for; one whose products run by themselves (wgmma) gets shared memory as aligned as their operands must be, and loses the
+/// moves of a register to itself, which would touch accumulators while a product is under way.
 /// </summary>
 internal static partial class PtxFixups
 {
     /// <summary>Part of the disk cache's key: raise it when the fix-ups change.</summary>
-    public const int Revision = 3;
+    public const int Revision = 4;
 
     /// <summary>The text to load for architecture <paramref name="target"/>, for example "sm_90".</summary>
     public static string Apply(string ptx, string target, string entryName)
@@ -23,7 +23,8 @@ internal static partial class PtxFixups
         string text = ptx.Replace("\r\n", "\n").Replace("bra.uni", "bra");
         text = Target().Replace(text, $".target {target}");
         text = RemoveUncalled(text);
-        if (text.Contains(TensorCopy.Parameters, StringComparison.Ordinal)) text = SelfMove().Replace(PlaceTensorMaps(text), "");
+        if (text.Contains(TensorCopy.Parameters, StringComparison.Ordinal)) text = PlaceTensorMaps(text);
+        if (text.Contains("wgmma.", StringComparison.Ordinal)) text = SelfMove().Replace(DynamicShared().Replace(text, $"$1.align {TensorCopy.Alignment} "), "");
         Match entry = Entry().Match(text);
         if (entry.Success) text = text.Replace(entry.Groups[1].Value, entryName);
         return Renumber(text);
@@ -33,7 +34,6 @@ internal static partial class PtxFixups
     {
         string parameters = Parameters().Match(text).Groups[1].Value;
         text = Parameters().Replace(text, match => match.Value.Replace(".align 8", ".align 64", StringComparison.Ordinal));
-        text = DynamicShared().Replace(text, $"$1.align {TensorCopy.Alignment} ");
         return text.Replace(TensorCopy.Parameters, parameters, StringComparison.Ordinal);
     }
 

@@ -89,6 +89,12 @@ public abstract class AttentionTests(KernelDevice device)
 [Collection("emulation")]
 public sealed class EmulatedAttentionTests(EmulationFixture fixture) : AttentionTests(fixture.Device);
 
+/// <summary>On the emulated device with warp groups: the intrinsics' C# bodies.</summary>
+public sealed class EmulatedWarpGroupAttentionTests(WarpGroupEmulation fixture) : AttentionTests(fixture.Device), IClassFixture<WarpGroupEmulation>;
+
+/// <summary>From the text for sm_90a, with copies and products that finish as late as they may.</summary>
+public sealed class PtxWarpGroupAttentionTests(WarpGroupInterpreter fixture) : AttentionTests(fixture.Device), IClassFixture<WarpGroupInterpreter>;
+
 /// <summary>At an encoder's own sizes, where only a GPU is fast enough: the tensor cores against the exact kernels.</summary>
 [Collection("gpu")]
 public sealed class GpuAttentionScaleTests(GpuFixture fixture)

@@ -7,9 +7,9 @@ internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
 {
     private readonly ulong[] _registers = new ulong[slots];
     private readonly Queue<List<(int Target, long Source, int Size, int Read)>> _groups = [];
-    private readonly int[] _inFlight = new int[slots], _written = new int[slots];
+    private readonly int[] _inFlight = new int[slots], _beingRead = new int[slots], _written = new int[slots];
     private List<(int Target, long Source, int Size, int Read)> _open = [];
-    private int _fences = 1, _accumulating;
+    private int _fences = 1, _products;
 
     public int Position { get; set; }
 
@@ -61,31 +61,36 @@ internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
         }
     }
 
-    /// <summary>An asynchronous product begins to change registers that nobody touched since the last fence; until it is waited for, nobody may.</summary>
-    public void BeginAccumulation(PtxOperand[] registers)
+    /// <summary>
+    /// An asynchronous product begins to change <paramref name="sums"/> and to read <paramref name="operands"/>, which nobody wrote since the last fence; until it is waited for, nobody
+    /// may touch the former or write the latter.
+    /// </summary>
+    public void BeginProduct(PtxOperand[] sums, PtxOperand[] operands)
     {
-        foreach (PtxOperand register in registers)
-        {
-            if (_written[register.Slot] == _fences) throw new InvalidOperationException("an accumulator was written and no wgmma.fence followed");
-            _inFlight[register.Slot]++;
-        }
-        _accumulating++;
+        foreach (PtxOperand register in sums) _inFlight[Unwritten(register)]++;
+        foreach (PtxOperand register in operands) _beingRead[Unwritten(register)]++;
+        _products++;
     }
 
     /// <summary>The product is done with its registers.</summary>
-    public void EndAccumulation(PtxOperand[] registers)
+    public void EndProduct(PtxOperand[] sums, PtxOperand[] operands)
     {
-        foreach (PtxOperand register in registers) _inFlight[register.Slot]--;
-        _accumulating--;
+        foreach (PtxOperand register in sums) _inFlight[register.Slot]--;
+        foreach (PtxOperand register in operands) _beingRead[register.Slot]--;
+        _products--;
     }
 
     /// <summary>What was written so far is what the next products begin with.</summary>
     public void FenceAccumulators() => _fences++;
 
-    private int Settled(int slot) => _accumulating == 0 || _inFlight[slot] == 0 ? slot : throw new InvalidOperationException("a register is touched while a product accumulates in it");
+    private int Unwritten(PtxOperand register) => _written[register.Slot] < _fences
+        ? register.Slot : throw new InvalidOperationException("a register of a product was written and no wgmma.fence followed");
+
+    private int Settled(int slot) => _products == 0 || _inFlight[slot] == 0 ? slot : throw new InvalidOperationException("a register is touched while a product accumulates in it");
 
     private void Write(PtxOperand operand, ulong value)
     {
+        if (_products > 0 && _beingRead[operand.Slot] > 0) throw new InvalidOperationException("a register is written while a product reads it");
         _registers[Settled(operand.Slot)] = value;
         _written[operand.Slot] = _fences;
     }

@@ -62,8 +62,24 @@ public sealed partial class PtxasGateTests
             Assert.False(kernel.RunsOn("sm_80") || kernel.RunsOn("sm_100"));
             Assert.DoesNotContain(s_texts.Value.Keys, key => key.Kernel == kernel && key.Target != "sm_90a");
             Assert.Contains("wgmma.mma_async", text, StringComparison.Ordinal);
-            Assert.Contains("cp.async.bulk.tensor", text, StringComparison.Ordinal);
+            Assert.Equal(kernel.Name.StartsWith("WarpGroupGemm", StringComparison.Ordinal), text.Contains("cp.async.bulk.tensor", StringComparison.Ordinal));
             Assert.Equal(kernel.Name.Contains("Tile256", StringComparison.Ordinal), text.Contains("setmaxnreg.inc", StringComparison.Ordinal));
+        }
+    }
+
+    [Fact]
+    public void Calls_keep_their_order_so_that_products_are_waited_for_behind_their_issue()
+    {
+        // What ILGPU's placement of code does when it is let: KeepCallsInOrder.
+        string text = s_texts.Value.First(e => e.Key.Kernel.Name == "WarpGroupAttention.Attend.BF16.Head64.Rows128.Off").Value;
+        string[] order = [.. Issue().Matches(text).Select(match => match.Value)];
+        Assert.Equal(["bar.sync", "wgmma.commit_group", "wgmma.wait_group", "bar.sync", "cp.async.cg", "wgmma.commit_group", "wgmma.commit_group", "wgmma.wait_group"],
+            order.SkipWhile(call => call != "bar.sync").Aggregate(new List<string>(), Collapse).Take(8));
+
+        static List<string> Collapse(List<string> calls, string call)
+        {
+            if (call != "cp.async.cg" || calls[^1] != call) calls.Add(call);
+            return calls;
         }
     }
 
@@ -147,6 +163,9 @@ public sealed partial class PtxasGateTests
 
     [GeneratedRegex(@"\.maxntid.*\n|\.minnctapersm.*\n")]
     private static partial Regex LaunchBounds();
+
+    [GeneratedRegex(@"bar\.sync|cp\.async\.cg|wgmma\.(commit|wait)_group")]
+    private static partial Regex Issue();
 
     [GeneratedRegex(@"\.local\b")]
     private static partial Regex Local();

@@ -1,0 +1,122 @@
+using BgeMetal.Kernels.Primitives;
+using BgeMetal.Kernels.Runtime;
+using ILGPU;
+
+namespace BgeMetal.Kernels.Cuda;
+
+/// <summary>How many rows a block of <see cref="WarpGroupAttentionKernels"/> owns: 64 for each group of four warps. A compile-time constant.</summary>
+internal interface IAttentionRows
+{
+    /// <summary>Rows; twice as many threads.</summary>
+    static abstract int Count { get; }
+}
+
+/// <summary>One group: for sequences of up to 64 rows.</summary>
+internal readonly struct Rows64 : IAttentionRows
+{
+    public const int Threads = 128;
+
+    public static int Count => 64;
+}
+
+/// <summary>Two groups, which share what they stream: half the bytes from the second-level cache.</summary>
+internal readonly struct Rows128 : IAttentionRows
+{
+    public const int Threads = 256;
+
+    public static int Count => 128;
+}
+
+/// <summary>
+/// <see cref="AttentionForwardKernels"/> with products by warp groups, for half-precision heads of up to 64 columns without a mask. A group owns 64 queries; 64 keys at a time, and the values of the 64
+/// before them, come by cp.async in two stages. Scores stay in registers, are rounded there to the first operand of the second product, and that product and
+/// the next scores are under way together. Groups and the blocks of a multiprocessor run by turns: one's softmax beside another's products.
+/// </summary>
+internal static class WarpGroupAttentionKernels
+{
+    /// <summary>Keys of a turn.</summary>
+    public const int Columns = 64;
+
+    /// <summary>Dynamic shared memory: queries, and two stages of values and keys.</summary>
+    public const int Shared32 = (64 + 4 * Columns) * AttentionTile.Row32, Shared32Wide = (128 + 4 * Columns) * AttentionTile.Row32,
+        Shared64 = (64 + 4 * Columns) * AttentionTile.Row64, Shared64Wide = (128 + 4 * Columns) * AttentionTile.Row64;
+
+    private const string Hopper = "sm_90a";
+
+    [CudaKernel("Attention", KernelDirection.Forward, Rows64.Threads, typeof(Head32), typeof(Rows64), typeof(Accumulator16), typeof(Off), Elements = ElementTypes.Low, SharedBytes = Shared32,
+        MinBlocks = 4, TensorCores = true, Architecture = Hopper)]
+    [CudaKernel("Attention", KernelDirection.Forward, Rows64.Threads, typeof(Head64), typeof(Rows64), typeof(Accumulator32), typeof(Off), Elements = ElementTypes.Low, SharedBytes = Shared64,
+        MinBlocks = 4, TensorCores = true, Architecture = Hopper)]
+    [CudaKernel("Attention", KernelDirection.Forward, Rows128.Threads, typeof(Head32), typeof(Rows128), typeof(Accumulator16), typeof(Off), Elements = ElementTypes.Low, SharedBytes = Shared32Wide,
+        MinBlocks = 2, TensorCores = true, Architecture = Hopper)]
+    [CudaKernel("Attention", KernelDirection.Forward, Rows128.Threads, typeof(Head64), typeof(Rows128), typeof(Accumulator32), typeof(Off), Elements = ElementTypes.Low, SharedBytes = Shared64Wide,
+        MinBlocks = 2, TensorCores = true, Architecture = Hopper)]
+    [CudaKernel("Attention", KernelDirection.Forward, Rows64.Threads, typeof(Head32), typeof(Rows64), typeof(Accumulator16), typeof(Dropped), Elements = ElementTypes.Low, SharedBytes = Shared32,
+        MinBlocks = 4, TensorCores = true, Architecture = Hopper)]
+    [CudaKernel("Attention", KernelDirection.Forward, Rows64.Threads, typeof(Head64), typeof(Rows64), typeof(Accumulator32), typeof(Dropped), Elements = ElementTypes.Low, SharedBytes = Shared64,
+        MinBlocks = 4, TensorCores = true, Architecture = Hopper)]
+    [CudaKernel("Attention", KernelDirection.Forward, Rows128.Threads, typeof(Head32), typeof(Rows128), typeof(Accumulator16), typeof(Dropped), Elements = ElementTypes.Low, SharedBytes = Shared32Wide,
+        MinBlocks = 2, TensorCores = true, Architecture = Hopper)]
+    [CudaKernel("Attention", KernelDirection.Forward, Rows128.Threads, typeof(Head64), typeof(Rows128), typeof(Accumulator32), typeof(Dropped), Elements = ElementTypes.Low, SharedBytes = Shared64Wide,
+        MinBlocks = 2, TensorCores = true, Architecture = Hopper)]
+    public static void Attend<T, THead, TRows, TSum, TDropout>(AttentionArguments<T> arguments)
+        where T : unmanaged, IElement where THead : struct, IHead where TRows : struct, IAttentionRows where TSum : unmanaged, IAccumulator where TDropout : struct, ISwitch
+    {
+        AttentionPlace place = AttentionPlace.Open(arguments.QueryOffsets, arguments.KeyOffsets, arguments.Tiles, TRows.Count);
+        if (place.Row0 >= place.Queries) return;
+        int rowBytes = HeadTile.RowBytes<T, THead>(), tile = Columns * rowBytes, headDim = arguments.HeadDim, threads = 2 * TRows.Count;
+        int shared = SharedBlock.OpenAligned(), stages = shared + TRows.Count * rowBytes;
+        int lane = Group.IdxX & 31, warpRow = WarpShuffle.First(Group.IdxX >> 5) << 4, row = place.Row0 + warpRow + (lane >> 2);
+        HeadRows keys = HeadRows.Open<T, THead>(arguments.K, place.FirstKey, place.Head, headDim);
+        HeadRows values = HeadRows.Open<T, THead>(arguments.V, place.FirstKey, place.Head, headDim);
+        HeadRows.Open<T, THead>(arguments.Q, place.FirstQuery, place.Head, headDim).Fetch<T, THead>(shared, place.Row0, place.Queries, TRows.Count, threads);
+        // A stage holds values and the keys behind them; the first keys lie where the second stage's will.
+        keys.Fetch<T, THead>(stages + 3 * tile, 0, place.Keys, Columns, threads);
+        AsyncCopy.Commit();
+        values.Fetch<T, THead>(stages, 0, place.Keys, Columns, threads);
+        keys.Fetch<T, THead>(stages + tile, Columns, place.Keys, Columns, threads);
+        AsyncCopy.Commit();
+        AsyncCopy.Wait(1);
+        WarpGroupHead.Publish();
+        Group.Barrier();
+
+        int queries = shared + (warpRow & ~63) * rowBytes;
+        RowPair max = RowPair.All(float.NegativeInfinity), sum = RowPair.All(0);
+        TSum output = Accumulators.Zero<TSum>();
+        Accumulator32 scores = WarpGroupHead.Multiply<Accumulator32, T, THead>(Accumulators.Zero<Accumulator32>(), queries, stages + 3 * tile);
+        WarpGroupMma.Wait(0);
+        int stage = stages;
+        for (int key0 = 0; key0 < place.Keys; key0 += Columns)
+        {
+            if (key0 + Columns > place.Keys) scores = ScoreRows.Select(scores, ScoreBits.Columns(place.Keys - key0, lane), float.NegativeInfinity);
+            RowPair top = ScoreRows.Max(scores, max), shrink = ((max - top) * arguments.Factor).Exp2();
+            scores = ScoreRows.Exponentials(scores, arguments.Factor, top * -arguments.Factor);
+            sum = sum * shrink + ScoreRows.Sum(scores);
+            output = ScoreRows.Scale(output, shrink);
+            max = top;
+            if (TDropout.IsOn)
+                scores = ScoreRows.Keep(scores, DroppedPairs.OfQueries(arguments.Dropout, place, row, key0, Columns, lane), arguments.Dropout.Scale);
+            Fragments16 weights = WarpGroupHead.Pack<Fragments16, Accumulator32, T>(scores);
+            AsyncCopy.Wait(0);
+            WarpGroupHead.Publish();
+            // Behind this nobody reads what the last turn did.
+            Group.Barrier();
+            int other = stages + stages + 2 * tile - stage;
+            values.Fetch<T, THead>(other, key0 + Columns, place.Keys, Columns, threads);
+            keys.Fetch<T, THead>(other + tile, key0 + 2 * Columns, place.Keys, Columns, threads);
+            AsyncCopy.Commit();
+            output = WarpGroupHead.Accumulate<TSum, Fragments16, T, THead>(output, weights, stage);
+            scores = WarpGroupHead.Multiply<Accumulator32, T, THead>(scores, queries, stage + tile);
+            WarpGroupMma.Wait(0);
+            stage = other;
+        }
+        AsyncCopy.Wait(0);
+        sum = new() { Upper = WarpShuffle.QuadSum(sum.Upper), Lower = WarpShuffle.QuadSum(sum.Lower) };
+        float upper = arguments.Finish<Off>(place, row, max.Upper, sum.Upper, lane), lower = arguments.Finish<Off>(place, row + 8, max.Lower, sum.Lower, lane);
+        output = ScoreRows.Scale(output, new() { Upper = upper, Lower = lower });
+        Group.Barrier();
+        HeadMma.Stage(output, shared + ((warpRow + (lane >> 2)) * (THead.Columns + 8) + ((lane & 3) << 1)) * 4, THead.Columns + 8);
+        Group.Barrier();
+        HeadRows.Store<T, THead>(shared, arguments.Output, place.FirstQuery, place.Row0, place.Queries, place.Head, headDim, threads);
+    }
+}
