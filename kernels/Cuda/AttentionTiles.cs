@@ -98,7 +98,44 @@ internal struct HeadRows
                 matrix.Start.Store8((firstRow + row0 + row) * matrix.Stride + head * headDim + column, SharedBlock.Load8(shared + (row * (THead.Columns + 8) + column) * 4));
     }
 
-    // At most sixteen threads side by side, so that a thread's rows are eight apart or more and its chunk lies at the same place in all of them.
-    private static int ChunkShift<T, THead>() where T : unmanaged, IElement where THead : struct, IHead =>
+    /// <summary>log2 of the threads side by side: at most sixteen, so that a thread's rows are eight apart or more and its chunk lies at the same place in all of them.</summary>
+    public static int ChunkShift<T, THead>() where T : unmanaged, IElement where THead : struct, IHead =>
         HeadTile.RowBytes<T, THead>() == 64 ? 2 : HeadTile.RowBytes<T, THead>() == 128 ? 3 : 4;
+}
+
+/// <summary>
+/// <see cref="HeadRows"/> that come one tile after another: a pointer that advances, where computing each tile's place anew would take as many instructions as a third of its softmax. Rows of
+/// at most 256 bytes.
+/// </summary>
+internal struct HeadStream
+{
+    private long _next;
+    private long _stride;
+    private int _target;
+    private int _left;
+
+    /// <summary>Opens the head's columns of <paramref name="rows"/> rows from <paramref name="firstRow"/> on.</summary>
+    public static HeadStream Open<T, THead>(DeviceMatrix<T> matrix, int firstRow, int rows, int head, int headDim) where T : unmanaged, IElement where THead : struct, IHead
+    {
+        int shift = HeadRows.ChunkShift<T, THead>(), chunk = Group.IdxX & ((1 << shift) - 1), row = Group.IdxX >> shift;
+        return new()
+        {
+            _next = matrix.Start.At((firstRow + row) * matrix.Stride + head * headDim) + (chunk << 4),
+            _stride = matrix.Stride << T.SizeShift,
+            _target = HeadTile.Place<T, THead>(row, chunk),
+            _left = chunk << 4 < headDim << T.SizeShift ? rows - row : 0,
+        };
+    }
+
+    /// <summary>
+    /// Issues the copies of the next <paramref name="count"/> rows to the tile at <paramref name="shared"/>; rows behind the last and columns behind the head's last become zero. The count
+    /// and the block's <paramref name="threads"/> are compile-time constants.
+    /// </summary>
+    public void Fetch<T, THead>(int shared, int count, int threads) where T : unmanaged, IElement where THead : struct, IHead
+    {
+        int step = threads >> HeadRows.ChunkShift<T, THead>();
+        AsyncCopy.Rows(shared + _target, _next, step * _stride, _left, count / step, step, step * HeadTile.RowBytes<T, THead>());
+        _next += count * _stride;
+        _left -= count;
+    }
 }

@@ -41,6 +41,10 @@ internal static class WarpGroupAttentionKernels
     public const int Shared32 = (64 + 4 * Columns) * AttentionTile.Row32, Shared32Wide = (128 + 4 * Columns) * AttentionTile.Row32,
         Shared64 = (64 + 4 * Columns) * AttentionTile.Row64, Shared64Wide = (128 + 4 * Columns) * AttentionTile.Row64;
 
+    // How far, in powers of two, exponentials may exceed those of the largest score: what was summed up is made smaller only then (Zadouri et al., FlashAttention-4: "conditional rescaling").
+    // Nothing is lost: the factor cancels, and what a number of 16 bits holds of a weight does not depend on it.
+    private const float Slack = 8;
+
     private const string Hopper = "sm_90a";
 
     [CudaKernel("Attention", KernelDirection.Forward, Rows64.Threads, typeof(Head32), typeof(Rows64), typeof(Accumulator16), typeof(Off), Elements = ElementTypes.Low, SharedBytes = Shared32,
@@ -67,14 +71,14 @@ internal static class WarpGroupAttentionKernels
         int rowBytes = HeadTile.RowBytes<T, THead>(), tile = Columns * rowBytes, headDim = arguments.HeadDim, threads = 2 * TRows.Count;
         int shared = SharedBlock.OpenAligned(), stages = shared + TRows.Count * rowBytes;
         int lane = Group.IdxX & 31, warpRow = WarpShuffle.First(Group.IdxX >> 5) << 4, row = place.Row0 + warpRow + (lane >> 2);
-        HeadRows keys = HeadRows.Open<T, THead>(arguments.K, place.FirstKey, place.Head, headDim);
-        HeadRows values = HeadRows.Open<T, THead>(arguments.V, place.FirstKey, place.Head, headDim);
+        HeadStream keys = HeadStream.Open<T, THead>(arguments.K, place.FirstKey, place.Keys, place.Head, headDim);
+        HeadStream values = HeadStream.Open<T, THead>(arguments.V, place.FirstKey, place.Keys, place.Head, headDim);
         HeadRows.Open<T, THead>(arguments.Q, place.FirstQuery, place.Head, headDim).Fetch<T, THead>(shared, place.Row0, place.Queries, TRows.Count, threads);
         // A stage holds values and the keys behind them; the first keys lie where the second stage's will.
-        keys.Fetch<T, THead>(stages + 3 * tile, 0, place.Keys, Columns, threads);
+        keys.Fetch<T, THead>(stages + 3 * tile, Columns, threads);
         AsyncCopy.Commit();
-        values.Fetch<T, THead>(stages, 0, place.Keys, Columns, threads);
-        keys.Fetch<T, THead>(stages + tile, Columns, place.Keys, Columns, threads);
+        values.Fetch<T, THead>(stages, Columns, threads);
+        keys.Fetch<T, THead>(stages + tile, Columns, threads);
         AsyncCopy.Commit();
         AsyncCopy.Wait(1);
         WarpGroupHead.Publish();
@@ -89,11 +93,14 @@ internal static class WarpGroupAttentionKernels
         for (int key0 = 0; key0 < place.Keys; key0 += Columns)
         {
             if (key0 + Columns > place.Keys) scores = ScoreRows.Select(scores, ScoreBits.Columns(place.Keys - key0, lane), float.NegativeInfinity);
-            RowPair top = ScoreRows.Max(scores, max), shrink = ((max - top) * arguments.Factor).Exp2();
-            scores = ScoreRows.Exponentials(scores, arguments.Factor, top * -arguments.Factor);
-            sum = sum * shrink + ScoreRows.Sum(scores);
-            output = ScoreRows.Scale(output, shrink);
-            max = top;
+            RowPair top = ScoreRows.Max(scores, max), rise = (top - max) * arguments.Factor;
+            int rescale = WarpVote.Ballot(rise.Upper > Slack | rise.Lower > Slack ? 1 : 0);
+            RowPair shrink = rescale != 0 ? (rise * -1f).Exp2() : RowPair.All(1);
+            output = ScoreRows.ScaleIf(output, shrink, rescale);
+            sum *= shrink;
+            if (rescale != 0) max = top;
+            scores = ScoreRows.Exponentials(scores, arguments.Factor, max * -arguments.Factor);
+            sum += ScoreRows.Sum(scores);
             if (TDropout.IsOn)
                 scores = ScoreRows.Keep(scores, DroppedPairs.OfQueries(arguments.Dropout, place, row, key0, Columns, lane), arguments.Dropout.Scale);
             Fragments16 weights = WarpGroupHead.Pack<Fragments16, Accumulator32, T>(scores);
@@ -102,8 +109,8 @@ internal static class WarpGroupAttentionKernels
             // Behind this nobody reads what the last turn did.
             Group.Barrier();
             int other = stages + stages + 2 * tile - stage;
-            values.Fetch<T, THead>(other, key0 + Columns, place.Keys, Columns, threads);
-            keys.Fetch<T, THead>(other + tile, key0 + 2 * Columns, place.Keys, Columns, threads);
+            values.Fetch<T, THead>(other, Columns, threads);
+            keys.Fetch<T, THead>(other + tile, Columns, threads);
             AsyncCopy.Commit();
             output = WarpGroupHead.Accumulate<TSum, Fragments16, T, THead>(output, weights, stage);
             scores = WarpGroupHead.Multiply<Accumulator32, T, THead>(scores, queries, stage + tile);

@@ -120,6 +120,10 @@ internal static unsafe class ScoreRows
         return values;
     }
 
+    /// <summary>The same if <paramref name="condition"/>, which must be equal in all lanes, is not 0; otherwise the instructions are jumped over. A branch of the kernel's own would cost moves.</summary>
+    [IntrinsicImplementation]
+    public static TAcc ScaleIf<TAcc>(TAcc values, RowPair factor, int condition) where TAcc : unmanaged, IAccumulator => condition != 0 ? Scale(values, factor) : values;
+
     /// <summary>Overwrites the scores whose bit is 0 with <paramref name="otherwise"/>, in place.</summary>
     [IntrinsicImplementation]
     public static TScores Select<TScores>(TScores scores, ScoreBits bits, float otherwise) where TScores : unmanaged, IAccumulator
@@ -202,6 +206,17 @@ internal static unsafe class ScoreRows
             PtxCall call = new(generator, value);
             string[] factor = call.Operands(1);
             Each(call, (s, i) => $"\tmul.f32 {s}, {s}, {factor[Row(i)]};\n");
+        }
+
+        public static void ScaleIf(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string[] factor = call.Operands(1);
+            string condition = call.Operand(2), label = $"kept{call.UniqueSuffix}";
+            string[] v = call.Alias(0);
+            StringBuilder text = new($"\t.reg .pred p;\n\tsetp.eq.s32 p, {condition}, 0;\n\t@p bra {label};\n");
+            for (int i = 0; i < v.Length; i++) text.Append($"\tmul.f32 {v[i]}, {v[i]}, {factor[Row(i)]};\n");
+            call.Emit(text.Append($"{label}:\n"));
         }
 
         public static void Select(PTXBackend backend, PTXCodeGenerator generator, IrValue value)

@@ -75,6 +75,7 @@ public sealed class PtxFixupsTests
             	mov.b64 m, __tensor_map_parameters;
             	mov.f32	%f1, %f1;
             	mov.f32	%f1, %f12;
+            	wgmma.fence.sync.aligned;
             	ret;
             }
 
