@@ -53,7 +53,7 @@ public static class Attention
         bool warpGroups = device.HasWarpGroups && T.SizeShift == 1 && shape.HeadDim <= 64 && visible.IsNull;
         int rows = warpGroups && shape.LongestQueries > Rows64.Count ? Rows128.Count : AttentionTile.Rows;
         arguments.Tiles = Tiles(shape.LongestQueries, rows);
-        device.Launch(warpGroups ? ChooseWarpGroups<T>(shape.HeadDim, rows, dropout.IsOn) : ChooseForward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull),
+        device.Launch(warpGroups ? ChooseWarpGroups<T>(shape, rows, dropout.IsOn) : ChooseForward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull),
             new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
     }
 
@@ -117,15 +117,19 @@ public static class Attention
             : AttentionForwardKernels.Attend<T, Head64, Accumulator32, Accumulator32, Fragments16, TDropout, TVisible>;
     }
 
-    private static Action<AttentionArguments<T>> ChooseWarpGroups<T>(int headDim, int rows, bool dropped) where T : unmanaged, IElement
+    private static Action<AttentionArguments<T>> ChooseWarpGroups<T>(AttentionShape shape, int rows, bool dropped) where T : unmanaged, IElement
     {
-        return rows == Rows64.Count ? OfRows<Rows64>() : OfRows<Rows128>();
+        return shape.LongestKeys <= WarpGroupAttentionKernels.Columns && rows == Rows64.Count ? dropped ? Short<Dropped>() : Short<Off>()
+            : rows == Rows64.Count ? dropped ? Of<Rows64, Dropped>() : Of<Rows64, Off>()
+            : dropped ? Of<Rows128, Dropped>() : Of<Rows128, Off>();
 
-        Action<AttentionArguments<T>> OfRows<TRows>() where TRows : struct, IAttentionRows => dropped ? Tuned<TRows, Dropped>() : Tuned<TRows, Off>();
-
-        Action<AttentionArguments<T>> Tuned<TRows, TDropout>() where TRows : struct, IAttentionRows where TDropout : struct, ISwitch => headDim <= 32
+        Action<AttentionArguments<T>> Of<TRows, TDropout>() where TRows : struct, IAttentionRows where TDropout : struct, ISwitch => shape.HeadDim <= 32
             ? WarpGroupAttentionKernels.Attend<T, Head32, TRows, Accumulator16, TDropout>
             : WarpGroupAttentionKernels.Attend<T, Head64, TRows, Accumulator32, TDropout>;
+
+        Action<AttentionArguments<T>> Short<TDropout>() where TDropout : struct, ISwitch => shape.HeadDim <= 32
+            ? WarpGroupAttentionKernels.AttendShort<T, Head32, Accumulator16, TDropout>
+            : WarpGroupAttentionKernels.AttendShort<T, Head64, Accumulator32, TDropout>;
     }
 
     private static (Action<AttentionGradientArguments<T>> Keys, Action<AttentionGradientArguments<T>> Queries) ChooseBackward<T>(int headDim, bool dropped, bool masked)

@@ -41,6 +41,9 @@ internal static class WarpGroupAttentionKernels
     public const int Shared32 = (64 + 4 * Columns) * AttentionTile.Row32, Shared32Wide = (128 + 4 * Columns) * AttentionTile.Row32,
         Shared64 = (64 + 4 * Columns) * AttentionTile.Row64, Shared64Wide = (128 + 4 * Columns) * AttentionTile.Row64;
 
+    /// <summary>The same where there is one turn: queries, keys and values.</summary>
+    public const int SharedShort32 = 3 * 64 * AttentionTile.Row32, SharedShort64 = 3 * 64 * AttentionTile.Row64;
+
     // How far, in powers of two, exponentials may exceed those of the largest score: what was summed up is made smaller only then (Zadouri et al., FlashAttention-4: "conditional rescaling").
     // Nothing is lost: the factor cancels, and what a number of 16 bits holds of a weight does not depend on it.
     private const float Slack = 8;
@@ -84,6 +87,7 @@ internal static class WarpGroupAttentionKernels
         WarpGroupHead.Publish();
         Group.Barrier();
 
+        bool busy = place.Row0 + warpRow < place.Queries;
         int queries = shared + (warpRow & ~63) * rowBytes;
         RowPair max = RowPair.All(float.NegativeInfinity), sum = RowPair.All(0);
         TSum output = Accumulators.Zero<TSum>();
@@ -92,18 +96,26 @@ internal static class WarpGroupAttentionKernels
         int stage = stages;
         for (int key0 = 0; key0 < place.Keys; key0 += Columns)
         {
-            if (key0 + Columns > place.Keys) scores = ScoreRows.Select(scores, ScoreBits.Columns(place.Keys - key0, lane), float.NegativeInfinity);
-            RowPair top = ScoreRows.Max(scores, max), rise = (top - max) * arguments.Factor;
-            int rescale = WarpVote.Ballot(rise.Upper > Slack | rise.Lower > Slack ? 1 : 0);
-            RowPair shrink = rescale != 0 ? (rise * -1f).Exp2() : RowPair.All(1);
+            Fragments16 weights = Accumulators.Zero<Fragments16>();
+            RowPair shrink = RowPair.All(1);
+            int rescale = 0;
+            if (busy)
+            {
+                if (key0 + Columns > place.Keys) scores = ScoreRows.Select(scores, ScoreBits.Columns(place.Keys - key0, lane), float.NegativeInfinity);
+                RowPair top = ScoreRows.Max(scores, max), rise = (top - max) * arguments.Factor;
+                rescale = WarpVote.Ballot(rise.Upper > Slack | rise.Lower > Slack ? 1 : 0);
+                if (rescale != 0)
+                {
+                    shrink = (rise * -1f).Exp2();
+                    max = top;
+                }
+                scores = ScoreRows.Exponentials(scores, arguments.Factor, max * -arguments.Factor);
+                sum = sum * shrink + ScoreRows.Sum(scores);
+                if (TDropout.IsOn)
+                    scores = ScoreRows.Keep(scores, DroppedPairs.OfQueries(arguments.Dropout, place, row, key0, Columns, lane), arguments.Dropout.Scale);
+                weights = WarpGroupHead.Pack<Fragments16, Accumulator32, T>(scores);
+            }
             output = ScoreRows.ScaleIf(output, shrink, rescale);
-            sum *= shrink;
-            if (rescale != 0) max = top;
-            scores = ScoreRows.Exponentials(scores, arguments.Factor, max * -arguments.Factor);
-            sum += ScoreRows.Sum(scores);
-            if (TDropout.IsOn)
-                scores = ScoreRows.Keep(scores, DroppedPairs.OfQueries(arguments.Dropout, place, row, key0, Columns, lane), arguments.Dropout.Scale);
-            Fragments16 weights = WarpGroupHead.Pack<Fragments16, Accumulator32, T>(scores);
             AsyncCopy.Wait(0);
             WarpGroupHead.Publish();
             // Behind this nobody reads what the last turn did.
@@ -113,17 +125,75 @@ internal static class WarpGroupAttentionKernels
             keys.Fetch<T, THead>(other + tile, Columns, threads);
             AsyncCopy.Commit();
             output = WarpGroupHead.Accumulate<TSum, Fragments16, T, THead>(output, weights, stage);
-            scores = WarpGroupHead.Multiply<Accumulator32, T, THead>(scores, queries, stage + tile);
+            scores = WarpGroupHead.Multiply<Accumulator32, T, THead>(Accumulators.Zero<Accumulator32>(), queries, stage + tile);
             WarpGroupMma.Wait(0);
             stage = other;
         }
         AsyncCopy.Wait(0);
-        sum = new() { Upper = WarpShuffle.QuadSum(sum.Upper), Lower = WarpShuffle.QuadSum(sum.Lower) };
-        float upper = arguments.Finish<Off>(place, row, max.Upper, sum.Upper, lane), lower = arguments.Finish<Off>(place, row + 8, max.Lower, sum.Lower, lane);
+        Group.Barrier();
+        Store<T, THead, TRows, TSum>(arguments, place, shared, output, max, sum);
+    }
+
+    /// <summary>
+    /// The same for sequences of up to 64 queries and 64 keys: one turn. It waits for memory more than for anything else, so that what counts is how many blocks fit on a
+    /// multiprocessor: what later turns would need does not take registers here.
+    /// </summary>
+    [CudaKernel("Attention", KernelDirection.Forward, Rows64.Threads, typeof(Head32), typeof(Accumulator16), typeof(Off), Elements = ElementTypes.Low, SharedBytes = SharedShort32,
+        MinBlocks = 6, TensorCores = true, Architecture = Hopper)]
+    [CudaKernel("Attention", KernelDirection.Forward, Rows64.Threads, typeof(Head64), typeof(Accumulator32), typeof(Off), Elements = ElementTypes.Low, SharedBytes = SharedShort64,
+        MinBlocks = 6, TensorCores = true, Architecture = Hopper)]
+    [CudaKernel("Attention", KernelDirection.Forward, Rows64.Threads, typeof(Head32), typeof(Accumulator16), typeof(Dropped), Elements = ElementTypes.Low, SharedBytes = SharedShort32,
+        MinBlocks = 6, TensorCores = true, Architecture = Hopper)]
+    [CudaKernel("Attention", KernelDirection.Forward, Rows64.Threads, typeof(Head64), typeof(Accumulator32), typeof(Dropped), Elements = ElementTypes.Low, SharedBytes = SharedShort64,
+        MinBlocks = 6, TensorCores = true, Architecture = Hopper)]
+    public static void AttendShort<T, THead, TSum, TDropout>(AttentionArguments<T> arguments)
+        where T : unmanaged, IElement where THead : struct, IHead where TSum : unmanaged, IAccumulator where TDropout : struct, ISwitch
+    {
+        AttentionPlace place = AttentionPlace.Open(arguments.QueryOffsets, arguments.KeyOffsets, tiles: 1);
+        if (place.Queries <= 0) return;
+        int headDim = arguments.HeadDim, tile = Columns * HeadTile.RowBytes<T, THead>(), shared = SharedBlock.OpenAligned();
+        int lane = Group.IdxX & 31, row = (WarpShuffle.First(Group.IdxX >> 5) << 4) + (lane >> 2);
+        HeadRows.Open<T, THead>(arguments.Q, place.FirstQuery, place.Head, headDim).Fetch<T, THead>(shared, 0, place.Queries, Columns);
+        HeadRows.Open<T, THead>(arguments.K, place.FirstKey, place.Head, headDim).Fetch<T, THead>(shared + tile, 0, place.Keys, Columns);
+        AsyncCopy.Commit();
+        HeadRows.Open<T, THead>(arguments.V, place.FirstKey, place.Head, headDim).Fetch<T, THead>(shared + 2 * tile, 0, place.Keys, Columns);
+        AsyncCopy.Commit();
+        AsyncCopy.Wait(1);
+        WarpGroupHead.Publish();
+        Group.Barrier();
+        Accumulator32 scores = WarpGroupHead.Multiply<Accumulator32, T, THead>(Accumulators.Zero<Accumulator32>(), shared, shared + tile);
+        WarpGroupMma.Wait(0);
+        RowPair max = RowPair.All(0), sum = max;
+        Fragments16 weights = Accumulators.Zero<Fragments16>();
+        if (row - (lane >> 2) < place.Queries)
+        {
+            if (place.Keys < Columns) scores = ScoreRows.Select(scores, ScoreBits.Columns(place.Keys, lane), float.NegativeInfinity);
+            max = ScoreRows.Max(scores, RowPair.All(float.MinValue));
+            scores = ScoreRows.Exponentials(scores, arguments.Factor, max * -arguments.Factor);
+            sum = ScoreRows.Sum(scores);
+            if (TDropout.IsOn)
+                scores = ScoreRows.Keep(scores, DroppedPairs.OfQueries(arguments.Dropout, place, row, 0, Columns, lane), arguments.Dropout.Scale);
+            weights = WarpGroupHead.Pack<Fragments16, Accumulator32, T>(scores);
+        }
+        AsyncCopy.Wait(0);
+        WarpGroupHead.Publish();
+        Group.Barrier();
+        TSum output = WarpGroupHead.Accumulate<TSum, Fragments16, T, THead>(Accumulators.Zero<TSum>(), weights, shared + 2 * tile);
+        WarpGroupMma.Wait(0);
+        Group.Barrier();
+        Store<T, THead, Rows64, TSum>(arguments, place, shared, output, max, sum);
+    }
+
+    // Behind a barrier: shared memory is free.
+    private static void Store<T, THead, TRows, TSum>(AttentionArguments<T> arguments, AttentionPlace place, int shared, TSum output, RowPair max, RowPair sum)
+        where T : unmanaged, IElement where THead : struct, IHead where TRows : struct, IAttentionRows where TSum : unmanaged, IAccumulator
+    {
+        int lane = Group.IdxX & 31, row = (WarpShuffle.First(Group.IdxX >> 5) << 4) + (lane >> 2);
+        float upper = arguments.Finish<Off>(place, place.Row0 + row, max.Upper, WarpShuffle.QuadSum(sum.Upper), lane);
+        float lower = arguments.Finish<Off>(place, place.Row0 + row + 8, max.Lower, WarpShuffle.QuadSum(sum.Lower), lane);
         output = ScoreRows.Scale(output, new() { Upper = upper, Lower = lower });
+        HeadMma.Stage(output, shared + (row * (THead.Columns + 8) + ((lane & 3) << 1)) * 4, THead.Columns + 8);
         Group.Barrier();
-        HeadMma.Stage(output, shared + ((warpRow + (lane >> 2)) * (THead.Columns + 8) + ((lane & 3) << 1)) * 4, THead.Columns + 8);
-        Group.Barrier();
-        HeadRows.Store<T, THead>(shared, arguments.Output, place.FirstQuery, place.Row0, place.Queries, place.Head, headDim, threads);
+        HeadRows.Store<T, THead>(shared, arguments.Output, place.FirstQuery, place.Row0, place.Queries, place.Head, arguments.HeadDim, 2 * TRows.Count);
     }
 }
