@@ -137,6 +137,8 @@ internal static class AttentionForwardKernels
         sum = new() { Upper = WarpShuffle.QuadSum(sum.Upper), Lower = WarpShuffle.QuadSum(sum.Lower) };
         float upper = arguments.Finish<TVisible>(place, row, max.Upper, sum.Upper, lane), lower = arguments.Finish<TVisible>(place, row + 8, max.Lower, sum.Lower, lane);
         output = ScoreRows.Scale(output, new() { Upper = upper, Lower = lower });
+        // Without keys no barrier lies between other warps' reads of the queries and the sums that take their place.
+        if (place.Keys <= 0) Group.Barrier();
         HeadMma.Stage(output, shared + ((warpRow + (lane >> 2)) * (THead.Columns + 8) + ((lane & 3) << 1)) * 4, THead.Columns + 8);
         Group.Barrier();
         HeadRows.Store<T, THead>(shared, arguments.Output, place.FirstQuery, place.Row0, place.Queries, place.Head, headDim);
