@@ -9,13 +9,15 @@ internal sealed class PtxBlock
     public PtxBlock(PtxProgram program, byte[] arguments, int sharedBytes, (int X, int Y, int Z) grid, (int X, int Y, int Z) index, int threads)
     {
         (Arguments, _grid, _index, _threads) = (arguments, grid, index, threads);
-        // Where dynamic shared memory begins: deliberately aligned no better than the text asks for, and no multiple of 128 if it does not.
-        SharedStart = program.SharedAlignment > 16 ? 3 * program.SharedAlignment : 1040;
+        SharedStart = StartOfShared(program);
         Shared = new byte[SharedStart + sharedBytes];
         Shared.AsSpan().Fill(0xff);
         Transfers = new PtxTransfers(this);
         TensorCores = [.. Enumerable.Range(0, (threads + 31) / 32).Select(warp => new PtxWarpGroup(this, warp))];
     }
+
+    /// <summary>The end of the largest block's shared memory.</summary>
+    public const int MostSharedBytes = 256 * 1024;
 
     public int SharedStart { get; }
 
@@ -23,11 +25,17 @@ internal sealed class PtxBlock
 
     public byte[] Shared { get; }
 
+    /// <summary>What watches over the block's memory; null where nothing does.</summary>
+    public PtxChecks? Checks { get; init; }
+
     /// <summary>The copy engine and the barriers it signals.</summary>
     public PtxTransfers Transfers { get; }
 
     /// <summary>Each warp's asynchronous products.</summary>
     public PtxWarpGroup[] TensorCores { get; }
+
+    /// <summary>Where dynamic shared memory begins: deliberately aligned no better than the text asks for, and no multiple of 128 if it does not.</summary>
+    public static int StartOfShared(PtxProgram program) => program.SharedAlignment > 16 ? 3 * program.SharedAlignment : 1040;
 
     public int Special(string name, int thread) => name switch
     {

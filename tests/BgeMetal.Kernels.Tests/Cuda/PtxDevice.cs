@@ -12,9 +12,15 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups = false) : KernelDevice
 {
     private readonly Dictionary<KernelDescriptor, PtxProgram> _programs = [];
+    private readonly PtxAllocations _memory = new();
+    private readonly PtxShadow _shared = new(PtxBlock.MostSharedBytes);
+    private int _blocks;
 
     /// <summary>Changes each kernel's text before it is run: to see that a mistake is noticed.</summary>
     public Func<string, string> Change { get; init; } = text => text;
+
+    /// <summary>Whether races, accesses outside of memory and the like are looked for (<see cref="PtxChecks"/>).</summary>
+    public bool IsChecked { get; init; } = true;
 
     public override string Name => "interpreted PTX";
 
@@ -24,7 +30,12 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
 
     public override int SharedMemoryPerBlock => 227 * 1024;
 
-    public override DeviceMemory Allocate(long sizeBytes) => new(this, (long)NativeMemory.AlignedAlloc((nuint)Math.Max(sizeBytes, 1), 256), sizeBytes);
+    public override DeviceMemory Allocate(long sizeBytes)
+    {
+        long address = (long)NativeMemory.AlignedAlloc((nuint)Math.Max(sizeBytes, 1), 256);
+        _memory.Add(address, sizeBytes);
+        return new(this, address, sizeBytes);
+    }
 
     public override PinnedMemory AllocatePinned(long sizeBytes) => new(this, (nint)NativeMemory.AlignedAlloc((nuint)Math.Max(sizeBytes, 1), 256), sizeBytes);
 
@@ -40,7 +51,11 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
     {
     }
 
-    internal override void Free(DeviceMemory memory) => NativeMemory.AlignedFree((void*)memory.Address);
+    internal override void Free(DeviceMemory memory)
+    {
+        _memory.Remove(memory.Address);
+        NativeMemory.AlignedFree((void*)memory.Address);
+    }
 
     internal override void Free(PinnedMemory memory) => NativeMemory.AlignedFree((void*)memory.Address);
 
@@ -50,10 +65,30 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
         if (!_programs.TryGetValue(descriptor, out PtxProgram? program))
             _programs.Add(descriptor, program = PtxProgram.Parse(Change(PtxCompiler.Compile(descriptor, descriptor.TargetFor("sm_90")))));
         byte[] bytes = MemoryMarshal.AsBytes(new ReadOnlySpan<TArguments>(in arguments)).ToArray();
+        Run(program, descriptor.Name, descriptor.Threads, descriptor.SharedBytes, grid, bytes);
+    }
+
+    /// <summary>Runs a program block by block.</summary>
+    internal void Run(PtxProgram program, string name, int threads, int sharedBytes, GridSize grid, byte[] arguments)
+    {
+        int first = _blocks + 1;
         for (int z = 0; z < grid.Z; z++)
             for (int y = 0; y < grid.Y; y++)
                 for (int x = 0; x < grid.X; x++)
-                    RunBlock(program, new PtxBlock(program, bytes, descriptor.SharedBytes, (grid.X, grid.Y, grid.Z), (x, y, z), descriptor.Threads), descriptor.Threads);
+                {
+                    PtxBlock block = new(program, arguments, sharedBytes, (grid.X, grid.Y, grid.Z), (x, y, z), threads)
+                    {
+                        Checks = IsChecked ? Checks(program, threads, sharedBytes, first, $"{name}, block ({x}, {y}, {z})") : null,
+                    };
+                    RunBlock(program, block, threads);
+                }
+    }
+
+    private PtxChecks Checks(PtxProgram program, int threads, int sharedBytes, int firstSerial, string place)
+    {
+        int start = PtxBlock.StartOfShared(program);
+        _shared.Define(start, sharedBytes, defined: false);
+        return new(program, _memory, _shared, start, start + sharedBytes, threads, ++_blocks, firstSerial, place);
     }
 
     protected override void Dispose(bool disposing)
@@ -75,7 +110,9 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
                 throw new InvalidOperationException("threads wait for each other at "
                     + string.Join(" and ", threads.Where(t => !t.Exited).Select(t => $"'{program.Code[t.Position].Text}'").Distinct()));
             foreach (PtxThread thread in threads) thread.Position++;
+            block.Checks?.Meet(0, count);
         }
+        block.Checks?.Finish(block.Transfers.Unfinished());
     }
 
     private static bool RunWarp(PtxProgram program, Span<PtxThread> lanes)
@@ -89,10 +126,24 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
             if (instruction.Flow is PtxFlow.Barrier or PtxFlow.TransferWait) return progress;
             foreach (PtxThread lane in lanes)
                 if (lane.Exited || lane.Position != lanes[0].Position) throw new InvalidOperationException($"a warp is not whole at '{instruction.Text}'");
-            Together(instruction, lanes);
+            if (WholeWarp(instruction, lanes)) Together(instruction, lanes);
             foreach (PtxThread lane in lanes) lane.Position++;
             progress = true;
         }
+    }
+
+    // Whether the lanes execute the instruction: all of them or none.
+    private static bool WholeWarp(PtxInstruction instruction, Span<PtxThread> lanes)
+    {
+        PtxOperand[] o = instruction.Operands;
+        PtxOperand? mask = instruction.Flow switch { PtxFlow.Shuffle => o[4], PtxFlow.Vote => o[2], PtxFlow.WarpSync => o[0], _ => null };
+        int passing = 0;
+        foreach (PtxThread lane in lanes)
+        {
+            if (lane.Passes(instruction)) passing++;
+            if (mask is not null && (uint)lane.Read(mask) != uint.MaxValue) throw new InvalidOperationException($"'{instruction.Text}' names not all lanes");
+        }
+        return passing == 0 || passing == 32 ? passing == 32 : throw new InvalidOperationException($"a warp is not whole at '{instruction.Text}'");
     }
 
     private static bool RunAlone(PtxProgram program, PtxThread thread)
@@ -139,6 +190,7 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
                 for (int i = 0; i < 32; i++) lanes[i][o[0].Slot] = votes;
                 break;
             case PtxFlow.WarpSync:
+                lanes[0].Block.Checks?.Meet(lanes[0].Index, 32);
                 break;
             case PtxFlow.WarpGroup:
                 lanes[0].Block.TensorCores[lanes[0].Index / 32].Execute(instruction, lanes);
@@ -171,8 +223,12 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
         {
             ushort[,] matrix = new ushort[8, 8];
             for (int r = 0; r < 8; r++)
+            {
+                PtxThread lane = lanes[(8 * q) + r];
+                lane.Block.Checks?.MatrixRead(lane, (int)lane.Place(o[1]));
                 for (int c = 0; c < 8; c++)
-                    matrix[r, c] = BinaryPrimitives.ReadUInt16LittleEndian(lanes[(8 * q) + r].SharedBytes(o[1], 16)[(2 * c)..]);
+                    matrix[r, c] = BinaryPrimitives.ReadUInt16LittleEndian(lane.SharedBytes(o[1], 16)[(2 * c)..]);
+            }
             for (int l = 0; l < 32; l++)
             {
                 int row = l / 4, column = 2 * (l % 4);

@@ -6,9 +6,9 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
 {
     private readonly ulong[] _registers = new ulong[slots];
-    private readonly Queue<List<(int Target, long Source, int Size, int Read)>> _groups = [];
+    private readonly Queue<List<(int Target, long Source, int Size, int Read, int At)>> _groups = [];
     private readonly int[] _inFlight = new int[slots], _beingRead = new int[slots], _written = new int[slots];
-    private List<(int Target, long Source, int Size, int Read)> _open = [];
+    private List<(int Target, long Source, int Size, int Read, int At)> _open = [];
     private int _fences = 1, _products;
 
     public int Position { get; set; }
@@ -34,6 +34,7 @@ internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
     {
         int at = (int)(uint)(Read(address) + address.Immediate);
         if (at % Math.Min(size, 16) != 0) throw new DataMisalignedException($"shared address {at} for {size} bytes");
+        block.Checks?.Inside(this, at, size);
         return block.Shared.AsSpan(at, size);
     }
 
@@ -48,9 +49,9 @@ internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
             case "st": Store(instruction); break;
             case "cp" when instruction.Operation[2] == "bulk": block.Transfers.Copy(this, instruction); break;
             case "cp": AsyncCopy(instruction); break;
-            case "mbarrier" when instruction.Flow == PtxFlow.TransferWait: Write(o[0], 1); break;
+            case "mbarrier" when instruction.Flow == PtxFlow.TransferWait: block.Transfers.Pass(this, instruction); Write(o[0], 1); break;
             case "mbarrier": block.Transfers.Signal(this, instruction); break;
-            case "fence": block.Transfers.Fence(instruction); break;
+            case "fence": block.Transfers.Fence(this, instruction); break;
             case "setmaxnreg": break;
             case "setp": Write(o[0], PtxArithmetic.Compare(instruction.Operation[1], type, Read(o[1]), Read(o[2])) ? 1ul : 0ul); break;
             case "selp": Write(o[0], Read(o[3]) != 0 ? Read(o[1]) : Read(o[2])); break;
@@ -113,6 +114,8 @@ internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
             "global" => Global(address, size * targets.Length),
             _ => throw new NotSupportedException(instruction.Text),
         };
+        if (instruction.Operation[1] == "shared") block.Checks?.SharedRead(this, (int)Place(address), size * targets.Length);
+        if (instruction.Operation[1] == "global") block.Checks?.GlobalRead(this, Place(address), size * targets.Length);
         for (int i = 0; i < targets.Length; i++) Write(targets[i], Value(bytes.Slice(i * size, size)));
     }
 
@@ -122,6 +125,8 @@ internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
         int size = PtxArithmetic.Bits(instruction.Type) / 8;
         Span<byte> bytes = instruction.Operation[1] == "shared"
             ? SharedBytes(instruction.Operands[0], size * sources.Length) : Global(instruction.Operands[0], size * sources.Length);
+        if (instruction.Operation[1] == "shared") block.Checks?.SharedWrite(this, (int)Place(instruction.Operands[0]), bytes.Length, 0);
+        else block.Checks?.GlobalWrite(this, Place(instruction.Operands[0]), bytes.Length, 0);
         for (int i = 0; i < sources.Length; i++)
         {
             ulong value = Read(sources[i]);
@@ -129,9 +134,12 @@ internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
         }
     }
 
+    /// <summary>The address that an operand names.</summary>
+    public long Place(PtxOperand address) => (long)(Read(address) + address.Immediate);
+
     private Span<byte> Global(PtxOperand address, int size)
     {
-        long at = (long)(Read(address) + address.Immediate);
+        long at = Place(address);
         if (at % size != 0) throw new DataMisalignedException($"device address 0x{at:x} for {size} bytes");
         return new((void*)at, size);
     }
@@ -155,17 +163,19 @@ internal sealed unsafe class PtxThread(PtxBlock block, int index, int slots)
                 break;
             case "wait_group":
                 while (_groups.Count > (int)o[0].Immediate)
-                    foreach ((int target, long source, int size, int read) in _groups.Dequeue())
+                    foreach ((int target, long source, int size, int read, int at) in _groups.Dequeue())
                     {
+                        block.Checks?.CopyEnds(this, target, size, at, source, read);
                         block.Shared.AsSpan(target, size).Clear();
                         if (read > 0) new ReadOnlySpan<byte>((void*)source, read).CopyTo(block.Shared.AsSpan(target));
                     }
                 break;
             default:
                 int bytes = (int)o[2].Immediate, target16 = (int)(uint)(Read(o[0]) + o[0].Immediate), valid = (int)Read(o[3]);
-                long from = (long)Read(o[1]);
+                long from = Place(o[1]);
                 if (target16 % bytes != 0 || (valid > 0 && from % bytes != 0)) throw new DataMisalignedException(instruction.Text);
-                _open.Add((target16, from, bytes, valid));
+                block.Checks?.CopyBegins(this, target16, bytes, from, valid);
+                _open.Add((target16, from, bytes, valid, Position));
                 break;
         }
     }

@@ -10,7 +10,7 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 internal sealed unsafe class PtxTransfers(PtxBlock block)
 {
     private readonly Dictionary<int, Barrier> _barriers = [];
-    private readonly Stack<(TensorView View, int Target, int Barrier, int Column, int Row)> _pending = [];
+    private readonly Stack<(TensorView View, int Target, int Barrier, int Column, int Row, int At)> _pending = [];
 
     /// <summary>mbarrier.init and mbarrier.arrive.</summary>
     public void Signal(PtxThread thread, PtxInstruction instruction)
@@ -21,22 +21,30 @@ internal sealed unsafe class PtxTransfers(PtxBlock block)
             int address = Address(thread, o[0]);
             if (address % TransferBarrier.SizeBytes != 0) throw new DataMisalignedException(instruction.Text);
             _barriers[address] = new Barrier((int)thread.Read(o[1]));
+            block.Checks?.BarrierMade(thread, address);
         }
         else
         {
-            Find(Address(thread, o[1]), instruction).Change(1, instruction.Operation[2] == "expect_tx" ? (int)thread.Read(o[2]) : 0);
+            int address = Address(thread, o[1]);
+            Barrier barrier = Find(address, instruction);
+            block.Checks?.Arrives(thread, address);
+            if (barrier.Change(1, instruction.Operation[2] == "expect_tx" ? (int)thread.Read(o[2]) : 0)) block.Checks?.PhaseEnds(address);
         }
     }
 
     /// <summary>Fences; the one behind mbarrier.init is what lets the engine see the barriers.</summary>
-    public void Fence(PtxInstruction instruction)
+    public void Fence(PtxThread thread, PtxInstruction instruction)
     {
+        if (instruction.Operation[1] == "proxy") block.Checks?.Fence(thread);
         if (instruction.Operation[1] != "mbarrier_init") return;
         foreach (Barrier barrier in _barriers.Values) barrier.Published = true;
     }
 
     /// <summary>Whether the phase that mbarrier.try_wait asks for is over.</summary>
     public bool Passes(PtxThread thread, PtxInstruction instruction) => Find(Address(thread, instruction.Operands[1]), instruction).Phase != (int)thread.Read(instruction.Operands[2]);
+
+    /// <summary>A thread goes on behind mbarrier.try_wait.</summary>
+    public void Pass(PtxThread thread, PtxInstruction instruction) => block.Checks?.Waited(thread, Address(thread, instruction.Operands[1]));
 
     /// <summary>cp.async.bulk.tensor: [target], [map, {column, row}], [barrier].</summary>
     public void Copy(PtxThread thread, PtxInstruction instruction)
@@ -47,14 +55,16 @@ internal sealed unsafe class PtxTransfers(PtxBlock block)
         if (target % TensorCopy.Alignment != 0 || map % 64 != 0 || view.Address % 16 != 0 || view.StrideBytes % 16 != 0 || view.BoxRows > 256)
             throw new DataMisalignedException(instruction.Text);
         if (!Find(barrier, instruction).Published) throw new InvalidOperationException($"the copy engine does not know the barrier of '{instruction.Text}'");
+        (int column, int row) = ((int)thread.Read(box[1]), (int)thread.Read(box[2]));
+        Check(thread, view, target, barrier, column, row);
         block.Shared.AsSpan(target, view.BoxRows * 128).Fill(0xff);
-        _pending.Push((view, target, barrier, (int)thread.Read(box[1]), (int)thread.Read(box[2])));
+        _pending.Push((view, target, barrier, column, row, thread.Position));
     }
 
     /// <summary>Lets the copy that was issued last arrive; false when there is none.</summary>
     public bool Deliver()
     {
-        if (!_pending.TryPop(out (TensorView View, int Target, int Barrier, int Column, int Row) copy)) return false;
+        if (!_pending.TryPop(out (TensorView View, int Target, int Barrier, int Column, int Row, int At) copy)) return false;
         for (int r = 0; r < copy.View.BoxRows; r++)
             for (int c = 0; c < TensorMap.BoxColumns; c++)
             {
@@ -63,8 +73,21 @@ internal sealed unsafe class PtxTransfers(PtxBlock block)
                 ushort bits = inside ? *(ushort*)(copy.View.Address + (row * copy.View.StrideBytes) + (column * 2L)) : (ushort)0;
                 MemoryMarshal.Write(block.Shared.AsSpan(PtxWarpGroup.Swizzle(address)), in bits);
             }
-        _barriers[copy.Barrier].Change(0, -copy.View.BoxRows * 128);
+        block.Checks?.BoxEnds(copy.Target, copy.View.BoxRows * 128, copy.Barrier, copy.At);
+        if (_barriers[copy.Barrier].Change(0, -copy.View.BoxRows * 128)) block.Checks?.PhaseEnds(copy.Barrier);
         return true;
+    }
+
+    /// <summary>What is under way when all threads have exited, or null.</summary>
+    public int? Unfinished() => _pending.TryPeek(out (TensorView View, int Target, int Barrier, int Column, int Row, int At) copy) ? copy.At : null;
+
+    private void Check(PtxThread thread, TensorView view, int target, int barrier, int column, int row)
+    {
+        if (block.Checks is not { } checks) return;
+        checks.BoxBegins(thread, target, view.BoxRows * 128, barrier);
+        int columns = Math.Min(column + TensorMap.BoxColumns, view.Columns) - Math.Max(column, 0);
+        for (int r = Math.Max(row, 0); columns > 0 && r < Math.Min(row + view.BoxRows, view.Rows); r++)
+            checks.BoxRow(thread, view.Address + (r * view.StrideBytes) + (Math.Max(column, 0) * 2L), columns * 2);
     }
 
     private static int Address(PtxThread thread, PtxOperand operand) => (int)(uint)(thread.Read(operand) + operand.Immediate);
@@ -84,14 +107,16 @@ internal sealed unsafe class PtxTransfers(PtxBlock block)
 
         public bool Published { get; set; }
 
-        public void Change(int arrived, int bytes)
+        /// <summary>Counts; true when that ended a phase.</summary>
+        public bool Change(int arrived, int bytes)
         {
             _bytes += bytes;
             _missing -= arrived;
             if (_missing < 0) throw new InvalidOperationException("an mbarrier's phase has more arrivals than it was made for");
-            if (_missing > 0 || _bytes != 0) return;
+            if (_missing > 0 || _bytes != 0) return false;
             _missing = _arrivals;
             Phase ^= 1;
+            return true;
         }
     }
 }

@@ -51,6 +51,7 @@ internal sealed class PtxWarpGroup(PtxBlock block, int warp)
                 throw new InvalidOperationException("lanes name different operands");
             lane.BeginProduct(o[0].Vector!, registersOfA);
         }
+        block.Checks?.ProductBegins(lanes);
         _open.Add(new(o[1].Vector is null ? lanes[0].Read(o[1]) : 0, lanes[0].Read(o[2]), adds, instruction));
     }
 
@@ -59,6 +60,7 @@ internal sealed class PtxWarpGroup(PtxBlock block, int warp)
         PtxOperand[] o = product.Instruction.Operands, registers = o[0].Vector!;
         bool bf16 = product.Instruction.Type == "bf16";
         int columns = registers.Length * 2;
+        block.Checks?.ProductEnds(warp);
         if (product.Instruction.Operation[4] != $"m64n{columns}k16") throw new NotSupportedException(product.Instruction.Text);
         float[] a = o[1].Vector is { } words ? Fragments(words, lanes, bf16) : Operand(product.A, o[6].Immediate != 0, warp % 4 * 16, 16, bf16);
         float[] b = Operand(product.B, o[^1].Immediate != 0, 0, columns, bf16);
@@ -101,6 +103,7 @@ internal sealed class PtxWarpGroup(PtxBlock block, int warp)
                 int offset = transposed
                     ? (at % width * 2) + (at / width * leading) + (k % 8 * rowBytes) + (k / 8 * stride)
                     : (at % 8 * rowBytes) + (at / 8 * stride) + (k * 2);
+                block.Checks?.ProductRead(warp, Swizzle(start + offset, rowBytes));
                 uint bits = BinaryPrimitives.ReadUInt16LittleEndian(block.Shared.AsSpan(Swizzle(start + offset, rowBytes)));
                 values[(i * Depth) + k] = bf16 ? BF16.FromBits(bits) : FP16.FromBits(bits);
             }
