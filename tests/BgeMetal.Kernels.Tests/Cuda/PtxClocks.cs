@@ -5,12 +5,13 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 /// <summary>
 /// Who can know what in a block: vector clocks. Every thread counts its epochs and knows up to which epoch it has learnt of every other actor's deeds. Actors are the threads,
 /// each warp's products (an epoch a wait that retired some) and each mbarrier's bulk copies (an epoch a phase). What a thread knows of others is an array
-/// that is never changed, so that threads which met at a barrier share one.
+/// that is never changed, so that threads which met at a barrier share one; its last element is a number of its own.
 /// </summary>
 /// <remarks>C. Flanagan and S. N. Freund, FastTrack: Efficient and Precise Dynamic Race Detection, PLDI 2009.</remarks>
 internal sealed class PtxClocks
 {
     private const int MostBarriers = 64;
+    private static int s_stamps;
 
     private readonly int[][] _known;
     private readonly int[] _now;
@@ -22,8 +23,9 @@ internal sealed class PtxClocks
     public PtxClocks(int threads)
     {
         Threads = threads;
-        _actors = threads + ((threads + 31) / 32) + MostBarriers;
+        _actors = threads + ((threads + 31) / 32) + MostBarriers + 1;
         int[] nothing = new int[_actors];
+        nothing[^1] = Interlocked.Increment(ref s_stamps);
         (_known, _now, _fences) = (new int[threads][], new int[threads], new List<int>?[threads]);
         _known.AsSpan().Fill(nothing);
         _now.AsSpan().Fill(1);
@@ -37,6 +39,9 @@ internal sealed class PtxClocks
 
     /// <summary>What a thread has learnt of the others; of itself it knows everything.</summary>
     public int[] Known(int thread) => _known[thread];
+
+    /// <summary>The number of a piece of knowledge.</summary>
+    public static int Stamp(int[] known) => known[^1];
 
     /// <summary>The actor that stands for a warp's products.</summary>
     public int Products(int warp) => Threads + warp;
@@ -61,6 +66,7 @@ internal sealed class PtxClocks
             if (!ReferenceEquals(_known[t], _known[t - 1])) sum = Combine(sum, _known[t], Vector.Max);
         sum = [.. sum];
         for (int t = first; t < first + count; t++) sum[t] = _now[t]++;
+        sum[^1] = Interlocked.Increment(ref s_stamps);
         _known.AsSpan(first, count).Fill(sum);
     }
 
@@ -111,6 +117,7 @@ internal sealed class PtxClocks
         int i = 0;
         for (; i <= x.Length - Vector<int>.Count; i += Vector<int>.Count) operation(new(x, i), new(y, i)).CopyTo(sum, i);
         for (; i < x.Length; i++) sum[i] = operation(new(x[i]), new(y[i]))[0];
+        sum[^1] = Interlocked.Increment(ref s_stamps);
         return sum;
     }
 }

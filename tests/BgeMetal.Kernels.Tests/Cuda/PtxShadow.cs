@@ -50,7 +50,7 @@ internal sealed class PtxShadow(long sizeBytes)
     private readonly PtxMark[] _writes = new PtxMark[(sizeBytes + 1) >> Grain];
     private readonly int[] _reads = new int[(sizeBytes + 1) >> Grain];
     private readonly bool[] _defined = new bool[(sizeBytes + 1) >> Grain];
-    private (PtxMark Deed, int Next)[] _nodes = new (PtxMark, int)[64];
+    private (PtxMark Deed, int Knowledge, int Next)[] _nodes = new (PtxMark, int, int)[64];
     private int _used = 1, _free;
 
     /// <summary>Says of a range whether it has values.</summary>
@@ -106,13 +106,38 @@ internal sealed class PtxShadow(long sizeBytes)
 
     private static int Granules(long offset, long size) => (int)(((offset + size + 1) >> Grain) - (offset >> Grain));
 
-    // Readers whom this one knows need not be remembered: who knows this one knows them.
+    // Readers whom this one knows need not be remembered: who knows this one knows them. He knows none of those who learnt last what he learnt last.
     private void NoteRead(int g, in PtxActor actor)
+    {
+        int head = _reads[g], knowledge = PtxClocks.Stamp(actor.Known);
+        if (head != 0)
+        {
+            ref (PtxMark Deed, int Knowledge, int Next) newest = ref _nodes[head];
+            if (newest.Deed.Who == actor.Deed.Who && newest.Deed.Block == actor.Deed.Block) newest.Deed = actor.Deed;
+            else if (newest.Knowledge == knowledge) Prepend(g, actor.Deed, knowledge);
+            else if (newest.Deed.Block < actor.FirstBlock || newest.Deed.Block == actor.Deed.Block) Walk(g, actor, knowledge);
+            else if (newest.Next == 0 || _nodes[newest.Next].Deed.Block == newest.Deed.Block) KeepTwoBlocks(g, actor.Deed);
+            return;
+        }
+        Prepend(g, actor.Deed, knowledge);
+    }
+
+    // Whoever writes what two blocks have read is at fault, whichever they are.
+    private void KeepTwoBlocks(int g, PtxMark deed)
+    {
+        PtxMark other = _nodes[_reads[g]].Deed;
+        Release(g);
+        Prepend(g, other, 0);
+        Prepend(g, deed, 0);
+    }
+
+    private void Walk(int g, in PtxActor actor, int knowledge)
     {
         int previous = 0;
         for (int node = _reads[g]; node != 0;)
         {
-            (PtxMark deed, int next) = _nodes[node];
+            (PtxMark deed, _, int next) = _nodes[node];
+            if (deed.Block != actor.Deed.Block && deed.Block >= actor.FirstBlock) return;
             if (deed.Block == actor.Deed.Block && deed.Who == actor.Deed.Who)
             {
                 _nodes[node].Deed = actor.Deed;
@@ -130,10 +155,15 @@ internal sealed class PtxShadow(long sizeBytes)
             }
             node = next;
         }
+        Prepend(g, actor.Deed, knowledge);
+    }
+
+    private void Prepend(int g, PtxMark deed, int knowledge)
+    {
         int taken = _free;
         if (taken != 0) _free = _nodes[taken].Next;
         else if ((taken = _used++) == _nodes.Length) Array.Resize(ref _nodes, 2 * _nodes.Length);
-        _nodes[taken] = (actor.Deed, _reads[g]);
+        _nodes[taken] = (deed, knowledge, _reads[g]);
         _reads[g] = taken;
     }
 
