@@ -25,8 +25,15 @@ internal sealed class DeviceTensor<T> : IDisposable where T : unmanaged, IElemen
         for (int r = 0; r < rows; r++)
             for (int c = 0; c < columns; c++)
                 bits[(r * Stride) + c] = T.ToBits((float)values[(r * columns) + c]);
-        if (T.SizeShift == 2) device.Upload<uint>(bits, new(_memory.Address));
-        else device.Upload<ushort>([.. bits.Select(b => (ushort)b)], new(_memory.Address));
+        // Where somebody watches, what lies between the rows stays unwritten.
+        int pieces = device is PtxDevice ? rows : 1, length = device is PtxDevice ? columns : bits.Length;
+        for (int i = 0; i < pieces; i++)
+        {
+            ReadOnlySpan<uint> piece = bits.AsSpan(i * Stride, length);
+            long address = _memory.Address + (((long)i * Stride) << T.SizeShift);
+            if (T.SizeShift == 2) device.Upload(piece, new(address));
+            else device.Upload<ushort>([.. piece.ToArray().Select(b => (ushort)b)], new(address));
+        }
     }
 
     public int Rows { get; }

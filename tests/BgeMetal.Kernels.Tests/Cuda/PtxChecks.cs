@@ -23,6 +23,9 @@ internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxSh
             throw Failure(thread.Position, $"of thread {thread.Index} touches {size} bytes of shared memory at {at}, the block has {sharedStart} to {sharedEnd}");
     }
 
+    /// <summary>A value that nobody wrote decides where a thread goes or what it touches, or goes to device memory.</summary>
+    public void Used(PtxThread thread) => throw Failure(thread.Position, $"of thread {thread.Index} uses a value that nobody wrote");
+
     /// <summary>A thread reads shared memory; bit i of the result says that pair of bytes i was never written.</summary>
     public ulong SharedRead(PtxThread thread, int at, int size)
     {
@@ -57,7 +60,8 @@ internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxSh
     public void GlobalWrite(PtxThread thread, long at, int size, ulong undefined)
     {
         PtxAllocations.Allocation memory = Find(thread, at, size);
-        Report(memory.Shadow.Write(at - memory.Address, size, Actor(thread) with { FirstBlock = firstSerial }, undefined), thread.Position, "writes", "device", thread.Index);
+        if (undefined != 0) Used(thread);
+        Report(memory.Shadow.Write(at - memory.Address, size, Actor(thread) with { FirstBlock = firstSerial }), thread.Position, "writes", "device", thread.Index);
     }
 
     /// <summary>cp.async begins: from here until its thread has waited nobody may touch the target.</summary>

@@ -39,13 +39,28 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
 
     public override PinnedMemory AllocatePinned(long sizeBytes) => new(this, (nint)NativeMemory.AlignedAlloc((nuint)Math.Max(sizeBytes, 1), 256), sizeBytes);
 
-    public override void CopyToDevice(nint host, long device, long sizeBytes) => Buffer.MemoryCopy((void*)host, (void*)device, sizeBytes, sizeBytes);
+    public override void CopyToDevice(nint host, long device, long sizeBytes)
+    {
+        Touch(device, sizeBytes, defined: true);
+        Buffer.MemoryCopy((void*)host, (void*)device, sizeBytes, sizeBytes);
+    }
 
     public override void CopyToHost(long device, nint host, long sizeBytes) => Buffer.MemoryCopy((void*)device, (void*)host, sizeBytes, sizeBytes);
 
-    public override void Copy(long source, long target, long sizeBytes) => Buffer.MemoryCopy((void*)source, (void*)target, sizeBytes, sizeBytes);
+    public override void Copy(long source, long target, long sizeBytes)
+    {
+        if (sizeBytes == 0) return;
+        PtxAllocations.Allocation from = _memory.Find(source, sizeBytes), to = _memory.Find(target, sizeBytes);
+        to.Shadow.Define(target - to.Address, sizeBytes, from.Shadow, source - from.Address);
+        Buffer.MemoryCopy((void*)source, (void*)target, sizeBytes, sizeBytes);
+    }
 
-    public override void Fill(long device, byte value, long sizeBytes) => NativeMemory.Fill((void*)device, (nuint)sizeBytes, value);
+    /// <summary>Bytes of 255 are what tests fill memory with that nobody has written yet: it counts as such.</summary>
+    public override void Fill(long device, byte value, long sizeBytes)
+    {
+        Touch(device, sizeBytes, defined: value != byte.MaxValue);
+        NativeMemory.Fill((void*)device, (nuint)sizeBytes, value);
+    }
 
     public override void Synchronize()
     {
@@ -93,6 +108,13 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
 
     protected override void Dispose(bool disposing)
     {
+    }
+
+    private void Touch(long device, long sizeBytes, bool defined)
+    {
+        if (sizeBytes == 0) return;
+        PtxAllocations.Allocation memory = _memory.Find(device, sizeBytes);
+        memory.Shadow.Define(device - memory.Address, sizeBytes, defined);
     }
 
     private static void RunBlock(PtxProgram program, PtxBlock block, int count)
@@ -180,14 +202,23 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
         switch (instruction.Flow)
         {
             case PtxFlow.Shuffle:
-                ulong[] values = new ulong[32];
-                for (int i = 0; i < 32; i++) values[i] = lanes[i].Read(o[1]);
-                for (int i = 0; i < 32; i++) lanes[i][o[0].Slot] = values[ShuffleSource(i, instruction.Operation[2], (int)o[2].Immediate, (int)o[3].Immediate)];
+                (ulong Value, byte Undefined)[] values = new (ulong, byte)[32];
+                for (int i = 0; i < 32; i++) values[i] = (lanes[i].Read(o[1]), lanes[i].Undefined(o[1]));
+                for (int i = 0; i < 32; i++)
+                {
+                    (ulong value, byte undefined) = values[ShuffleSource(i, instruction.Operation[2], (int)o[2].Immediate, (int)o[3].Immediate)];
+                    lanes[i].Set(o[0], value, undefined);
+                }
                 break;
             case PtxFlow.Vote:
                 ulong votes = 0;
-                for (int i = 0; i < 32; i++) votes |= (lanes[i].Read(o[1]) & 1) << i;
-                for (int i = 0; i < 32; i++) lanes[i][o[0].Slot] = votes;
+                byte unknown = 0;
+                for (int i = 0; i < 32; i++)
+                {
+                    votes |= (lanes[i].Read(o[1]) & 1) << i;
+                    unknown |= lanes[i].Undefined(o[1]);
+                }
+                for (int i = 0; i < 32; i++) lanes[i].Set(o[0], votes, unknown);
                 break;
             case PtxFlow.WarpSync:
                 lanes[0].Block.Checks?.Meet(lanes[0].Index, 32);
@@ -222,10 +253,11 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
         for (int q = 0; q < 4; q++)
         {
             ushort[,] matrix = new ushort[8, 8];
+            ulong[] undefined = new ulong[8];
             for (int r = 0; r < 8; r++)
             {
                 PtxThread lane = lanes[(8 * q) + r];
-                lane.Block.Checks?.MatrixRead(lane, (int)lane.Place(o[1]));
+                undefined[r] = lane.Block.Checks?.MatrixRead(lane, (int)lane.Place(o[1])) ?? 0;
                 for (int c = 0; c < 8; c++)
                     matrix[r, c] = BinaryPrimitives.ReadUInt16LittleEndian(lane.SharedBytes(o[1], 16)[(2 * c)..]);
             }
@@ -233,7 +265,8 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
             {
                 int row = l / 4, column = 2 * (l % 4);
                 uint low = transposed ? matrix[column, row] : matrix[row, column], high = transposed ? matrix[column + 1, row] : matrix[row, column + 1];
-                lanes[l][o[0].Vector![q].Slot] = low | (high << 16);
+                ulong mask = transposed ? (undefined[column] >> row & 1) | ((undefined[column + 1] >> row & 1) << 1) : undefined[row] >> column & 3;
+                lanes[l].Set(o[0].Vector![q], low | (high << 16), (byte)mask);
             }
         }
     }
@@ -242,13 +275,22 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
     private static void Multiply(PtxOperand[] o, bool bf16, Span<PtxThread> lanes)
     {
         float[,] a = new float[16, 16], b = new float[16, 8];
+        Span<bool> rows = stackalloc bool[16], columns = stackalloc bool[8];
         for (int l = 0; l < 32; l++)
         {
             int group = l / 4, pair = 2 * (l % 4);
             for (int half = 0; half < 2; half++)
             {
-                for (int i = 0; i < 4; i++) a[group + (i % 2 * 8), pair + (i / 2 * 8) + half] = Half(lanes[l].Read(o[1].Vector![i]), half, bf16);
-                for (int i = 0; i < 2; i++) b[pair + (8 * i) + half, group] = Half(lanes[l].Read(o[2].Vector![i]), half, bf16);
+                for (int i = 0; i < 4; i++)
+                {
+                    a[group + (i % 2 * 8), pair + (i / 2 * 8) + half] = Half(lanes[l].Read(o[1].Vector![i]), half, bf16);
+                    rows[group + (i % 2 * 8)] |= lanes[l].Undefined(o[1].Vector![i]) != 0;
+                }
+                for (int i = 0; i < 2; i++)
+                {
+                    b[pair + (8 * i) + half, group] = Half(lanes[l].Read(o[2].Vector![i]), half, bf16);
+                    columns[group] |= lanes[l].Undefined(o[2].Vector![i]) != 0;
+                }
             }
         }
         for (int l = 0; l < 32; l++)
@@ -256,7 +298,8 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
             {
                 float sum = PtxArithmetic.Float(lanes[l].Read(o[3].Vector![i]));
                 for (int k = 0; k < 16; k++) sum += a[(l / 4) + (i / 2 * 8), k] * b[k, (2 * (l % 4)) + (i % 2)];
-                lanes[l][o[0].Vector![i].Slot] = BitConverter.SingleToUInt32Bits(sum);
+                bool unknown = rows[(l / 4) + (i / 2 * 8)] || columns[(2 * (l % 4)) + (i % 2)] || lanes[l].Undefined(o[3].Vector![i]) != 0;
+                lanes[l].Set(o[0].Vector![i], BitConverter.SingleToUInt32Bits(sum), unknown ? PtxUndefined.All : (byte)0);
             }
     }
 
