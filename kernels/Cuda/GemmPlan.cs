@@ -81,31 +81,56 @@ internal readonly record struct GemmPlan(KernelDevice Device, bool TensorCores, 
     private static WarpGroupTiling ChooseTiling(KernelDevice device, int m, int n, int k, int mmaBlock, long mostSplits, int epilogue, ref long splits)
     {
         int processors = device.MultiProcessors;
-        double best = GemmCost.Mma(m, n, k, (int)splits, processors, epilogue, mmaBlock);
-        WarpGroupTiling tiling = WarpGroupTiling.None;
-        foreach (int blockN in (ReadOnlySpan<int>)[256, 128])
+        double best = Allows(device, WarpGroupTiling.None) ? GemmCost.Mma(m, n, k, (int)splits, processors, epilogue, mmaBlock) : double.PositiveInfinity;
+        WarpGroupTiling chosen = WarpGroupTiling.None;
+        foreach (WarpGroupTiling tiling in (ReadOnlySpan<WarpGroupTiling>)[WarpGroupTiling.Tile256, WarpGroupTiling.Tile128, WarpGroupTiling.Pair128])
         {
+            if (!Allows(device, tiling)) continue;
+            int blockN = tiling == WarpGroupTiling.Tile256 ? WarpGroupTile256.BlockN : WarpGroupTile128.BlockN;
             long tiles = (m + 127L) / 128 * ((n + blockN - 1) / blockN), most = tiles >= 4 * processors ? 1 : Math.Min(mostSplits, MostWarpGroupSplits);
             for (int tried = 1; tried <= most; tried++)
             {
-                double cycles = blockN == 256 ? GemmCost.Tile256(m, n, k, tried, processors, epilogue) : GemmCost.Tile128(m, n, k, tried, processors, epilogue);
-                if (cycles >= best) continue;
-                (best, splits, tiling) = (cycles, tried, blockN == 256 ? WarpGroupTiling.Tile256 : WarpGroupTiling.Tile128);
+                double cycles = GemmCost.Of(tiling, m, n, k, tried, processors, epilogue);
+                if (cycles < best) (best, splits, chosen) = (cycles, tried, tiling);
             }
         }
-        return tiling;
+        return chosen;
     }
 
-    // The maps follow the form: an operand whose depth is contiguous comes in boxes of all its rows, another in boxes of 64 x 64.
+    private static bool Allows(KernelDevice device, WarpGroupTiling tiling) => (device.Products & tiling switch
+    {
+        WarpGroupTiling.Tile128 => ProductKernels.Tile128,
+        WarpGroupTiling.Tile256 => ProductKernels.Tile256,
+        WarpGroupTiling.Pair128 => ProductKernels.Pair128,
+        _ => ProductKernels.Mma,
+    }) != 0;
+
     private void MultiplyByWarpGroups<T, TForm, TEpilogue>(TEpilogue epilogue)
         where T : unmanaged, IElement where TForm : struct, IForm where TEpilogue : unmanaged, IEpilogue
     {
-        bool wide = WarpGroups == WarpGroupTiling.Tile256;
-        int blockN = wide ? 256 : 128, tilesM = (M + IWarpGroupTile.BlockM - 1) / IWarpGroupTile.BlockM, tilesN = (N + blockN - 1) / blockN, items = tilesM * tilesN * Splits;
+        switch (WarpGroups)
+        {
+            case WarpGroupTiling.Tile256:
+                Launch<TForm, WarpGroupTile256, TEpilogue>(WarpGroupGemm.Multiply<T, TForm, WarpGroupTile256, Accumulator128, TEpilogue>, WarpGroupTile256.MinBlocks, epilogue);
+                break;
+            case WarpGroupTiling.Pair128:
+                Launch<TForm, WarpGroupPair128, TEpilogue>(WarpGroupGemm.Multiply<T, TForm, WarpGroupPair128, Accumulator64, TEpilogue>, WarpGroupTile128.MinBlocks, epilogue);
+                break;
+            default:
+                Launch<TForm, WarpGroupTile128, TEpilogue>(WarpGroupGemm.Multiply<T, TForm, WarpGroupTile128, Accumulator64, TEpilogue>, WarpGroupTile128.MinBlocks, epilogue);
+                break;
+        }
+    }
+
+    // The maps follow the form: an operand whose depth is contiguous comes in boxes of all the rows that a block fetches, another in boxes of 64 x 64.
+    private void Launch<TForm, TTile, TEpilogue>(Action<WarpGroupArguments<TEpilogue>> kernel, int blocksPerMultiprocessor, TEpilogue epilogue)
+        where TForm : struct, IForm where TTile : struct, IWarpGroupTile where TEpilogue : unmanaged, IEpilogue
+    {
+        int blockM = IWarpGroupTile.BlockM * TTile.ClusterBlocks, tilesM = (M + blockM - 1) / blockM, tilesN = (N + TTile.BlockN - 1) / TTile.BlockN, items = tilesM * tilesN * Splits;
         WarpGroupArguments<TEpilogue> arguments = new()
         {
             A = Device.Encode(TForm.AkContiguous ? new(A, K, M, StrideA * 2L, IWarpGroupTile.BlockM) : new(A, M, K, StrideA * 2L, TensorMap.BoxColumns)),
-            B = Device.Encode(TForm.BkContiguous ? new(B, K, N, StrideB * 2L, blockN) : new(B, N, K, StrideB * 2L, TensorMap.BoxColumns)),
+            B = Device.Encode(TForm.BkContiguous ? new(B, K, N, StrideB * 2L, TTile.BlockN / TTile.ClusterBlocks) : new(B, N, K, StrideB * 2L, TensorMap.BoxColumns)),
             M = M,
             N = N,
             K = K,
@@ -115,9 +140,8 @@ internal readonly record struct GemmPlan(KernelDevice Device, bool TensorCores, 
             Items = items,
             Epilogue = epilogue,
         };
-        GridSize grid = new(Math.Min(items, Device.MultiProcessors * (wide ? WarpGroupTile256.MinBlocks : WarpGroupTile128.MinBlocks)));
-        if (wide) Device.Launch(WarpGroupGemm.Multiply<T, TForm, WarpGroupTile256, Accumulator128, TEpilogue>, grid, arguments);
-        else Device.Launch(WarpGroupGemm.Multiply<T, TForm, WarpGroupTile128, Accumulator64, TEpilogue>, grid, arguments);
+        int clusters = Math.Min(items, Device.MultiProcessors * blocksPerMultiprocessor / TTile.ClusterBlocks);
+        Device.Launch(kernel, new GridSize(clusters * TTile.ClusterBlocks), arguments);
     }
 
     private void Multiply<T, TForm, TEpilogue>(TEpilogue epilogue)

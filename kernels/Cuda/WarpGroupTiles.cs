@@ -15,6 +15,7 @@ internal readonly struct WarpGroupTile256 : IWarpGroupTile
     public const int MinBlocks = 1;
 
     public static int BlockN => 256;
+    public static int ClusterBlocks => 1;
     public static int Stages => 4;
     public static int ProducerRegisters => 40;
     public static int ConsumerRegisters => 232;
@@ -34,8 +35,23 @@ internal readonly struct WarpGroupTile128 : IWarpGroupTile
     public const int MinBlocks = 2;
 
     public static int BlockN => 128;
+    public static int ClusterBlocks => 1;
     public static int Stages => 3;
     public static int ProducerRegisters => 0;
     public static int ConsumerRegisters => 0;
     public static int Slabs => 1;
+}
+
+/// <summary>Pairs of blocks like <see cref="WarpGroupTile128"/>: each fetches half of the B that both multiply by, and gets three quarters of the bytes from the second-level cache.</summary>
+internal readonly struct WarpGroupPair128 : IWarpGroupTile
+{
+    /// <summary>Blocks of a cluster.</summary>
+    public const int Blocks = 2;
+
+    public static int BlockN => WarpGroupTile128.BlockN;
+    public static int ClusterBlocks => Blocks;
+    public static int Stages => WarpGroupTile128.Stages;
+    public static int ProducerRegisters => WarpGroupTile128.ProducerRegisters;
+    public static int ConsumerRegisters => WarpGroupTile128.ConsumerRegisters;
+    public static int Slabs => WarpGroupTile128.Slabs;
 }

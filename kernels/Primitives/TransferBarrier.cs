@@ -38,6 +38,13 @@ internal static unsafe class TransferBarrier
     [IntrinsicImplementation]
     public static void Arrive(int address) => Find(address).Change(1, 0);
 
+    /// <summary>
+    /// Arrives at the barrier that lies at this address of block <paramref name="rank"/> of the cluster. For those who only read: nothing that this thread wrote
+    /// becomes visible to the other block. (A release at the cluster's scope would wait for the thread's stores to device memory: ptxas makes it MEMBAR.ALL.GPU.)
+    /// </summary>
+    [IntrinsicImplementation]
+    public static void ArriveAt(int address, int rank) => Find(EmulatedCluster.Running.Pointer(rank, address)).Change(1, 0);
+
     /// <summary>Waits until the phase of this parity is over.</summary>
     [IntrinsicImplementation]
     public static void Wait(int address, int parity) => Find(address).Wait(parity);
@@ -45,7 +52,12 @@ internal static unsafe class TransferBarrier
     /// <summary>What the copy engine does when bytes have come, on the emulated device.</summary>
     public static void Complete(int address, int bytes) => Find(address).Change(0, -bytes);
 
-    private static State Find(int address) => s_states[(nint)SharedBlock.Pointer(address, SizeBytes)];
+    /// <summary>The same at a barrier of block <paramref name="rank"/> of the cluster.</summary>
+    public static void CompleteAt(int address, int rank, int bytes) => Find(EmulatedCluster.Running.Pointer(rank, address)).Change(0, -bytes);
+
+    private static State Find(int address) => Find(SharedBlock.Pointer(address, SizeBytes));
+
+    private static State Find(byte* barrier) => s_states[(nint)barrier];
 
     private static class Ptx
     {
@@ -71,6 +83,14 @@ internal static unsafe class TransferBarrier
             PtxCall call = new(generator, value);
             string address = call.Operand(0);
             call.Emit($"\tmbarrier.arrive.shared::cta.b64 _, [{address}];");
+        }
+
+        public static void ArriveAt(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string address = call.Operand(0), rank = call.Operand(1);
+            call.Emit(new StringBuilder($"\t.reg .b32 there;\n\tmapa.shared::cluster.u32 there, {address}, {rank};\n")
+                .Append("\tmbarrier.arrive.shared::cluster.b64 _, [there];\n"));
         }
 
         public static void Wait(PTXBackend backend, PTXCodeGenerator generator, IrValue value)

@@ -20,6 +20,9 @@ internal interface IWarpGroupTile
     /// <summary>Columns of the output tile, a multiple of 64, at most 256.</summary>
     static abstract int BlockN { get; }
 
+    /// <summary>Blocks of a cluster, which take output tiles one below the other and fetch their one B together, an equal part each; 1 where a block is on its own.</summary>
+    static abstract int ClusterBlocks { get; }
+
     /// <summary>Stages of the copy pipeline.</summary>
     static abstract int Stages { get; }
 

@@ -22,6 +22,7 @@ public sealed unsafe class CudaDevice : KernelDevice
 
     private CudaDevice(DriverApi api, int ordinal, KernelCache cache)
     {
+        Products = ProductKernelNames.Parse(Environment.GetEnvironmentVariable(ProductKernelNames.Variable));
         Api = api;
         _maps = new TensorMaps(api);
         _ordinal = ordinal;

@@ -69,6 +69,9 @@ public sealed class CudaKernelAttribute(string stem, KernelDirection direction, 
     /// <summary>Bytes of dynamic shared memory; 0 for none.</summary>
     public int SharedBytes { get; set; }
 
+    /// <summary>Blocks of a cluster, which run side by side and reach each other's shared memory; the grid is a multiple of it in x. 1 for none.</summary>
+    public int ClusterBlocks { get; set; } = 1;
+
     /// <summary>True when the kernel must contain tensor-core instructions.</summary>
     public bool TensorCores { get; set; }
 

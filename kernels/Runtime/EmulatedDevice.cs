@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using BgeMetal.Kernels.Primitives;
 using ILGPU;
 using ILGPU.Runtime;
 using ILGPU.Runtime.CPU;
@@ -14,6 +15,7 @@ public sealed unsafe class EmulatedDevice : KernelDevice
     private const int Alignment = 256;
     private readonly Context _context = PtxCompiler.CreateContext();
     private readonly CPUAccelerator _accelerator;
+    private readonly Dictionary<int, CPUAccelerator> _clusters = [];
     private readonly int _warps;
     private List<Action>? _recording;
 
@@ -79,25 +81,36 @@ public sealed unsafe class EmulatedDevice : KernelDevice
 
     private protected override void LaunchCore<TArguments>(Action<TArguments> kernel, LoadedKernel loaded, GridSize grid, ref TArguments arguments)
     {
-        loaded.Launcher ??= _accelerator.LoadStreamKernel(kernel);
         KernelDescriptor descriptor = loaded.Descriptor;
-        Index3D blocks = new(grid.X, grid.Y, grid.Z), threads = new(descriptor.Threads, 1, 1);
+        CPUAccelerator accelerator = descriptor.ClusterBlocks == 1 ? _accelerator : ForClusters(descriptor.ClusterBlocks);
+        loaded.Launcher ??= accelerator.LoadStreamKernel(kernel);
+        Index3D blocks = descriptor.ClusterBlocks == 1 ? new(grid.X, grid.Y, grid.Z) : new(descriptor.ClusterBlocks, 1, 1), threads = new(descriptor.Threads, 1, 1);
         KernelConfig config = descriptor.SharedBytes == 0 ? new(blocks, threads)
             : new(blocks, threads, SharedMemoryConfig.RequestDynamic<byte>(descriptor.SharedBytes));
         Action<KernelConfig, TArguments> launch = (Action<KernelConfig, TArguments>)loaded.Launcher;
         TArguments values = arguments;
-        Do(() =>
+        void Launch()
         {
             launch(config, values);
-            _accelerator.Synchronize();
-        });
+            accelerator.Synchronize();
+        }
+        Do(descriptor.ClusterBlocks == 1 ? Launch : () => EmulatedCluster.Run(grid.X / descriptor.ClusterBlocks, descriptor.ClusterBlocks, Launch));
     }
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
         _accelerator.Dispose();
+        foreach (CPUAccelerator accelerator in _clusters.Values) accelerator.Dispose();
         _context.Dispose();
+    }
+
+    // The other runs one block after another.
+    private CPUAccelerator ForClusters(int blocks)
+    {
+        if (!_clusters.TryGetValue(blocks, out CPUAccelerator? accelerator))
+            _clusters.Add(blocks, accelerator = new CPUDevice(32, _warps, blocks).CreateCPUAccelerator(_context, CPUAcceleratorMode.Parallel));
+        return accelerator;
     }
 
     /// <summary>At once, or when the graph that is being recorded is replayed.</summary>

@@ -15,6 +15,7 @@ public sealed class KernelDescriptor
         Threads = attribute.Threads;
         MinBlocks = attribute.MinBlocks;
         SharedBytes = attribute.SharedBytes;
+        ClusterBlocks = attribute.ClusterBlocks;
         TensorCores = attribute.TensorCores;
         Architecture = attribute.Architecture;
         ArgumentType = method.GetParameters() is [{ ParameterType: { IsValueType: true } type }]
@@ -41,6 +42,9 @@ public sealed class KernelDescriptor
 
     /// <summary>Bytes of dynamic shared memory.</summary>
     public int SharedBytes { get; }
+
+    /// <summary>Blocks of a cluster; 1 where blocks are on their own.</summary>
+    public int ClusterBlocks { get; }
 
     /// <summary>True when it must contain tensor-core instructions.</summary>
     public bool TensorCores { get; }

@@ -28,11 +28,15 @@ public abstract class KernelDevice : IDisposable
     /// <summary>Whether kernels for sm_90a run here: warp-group products, and bulk copies by tensor maps.</summary>
     internal virtual bool HasWarpGroups => false;
 
+    /// <summary>The kernels that matrix products may choose from on Hopper; where none of them can compute a product, mma.sync is taken all the same.</summary>
+    internal ProductKernels Products { get; set; } = ProductKernels.All;
+
     /// <summary>Takes the time of every launch from now on, complete after <see cref="Synchronize"/>; null for none. Not while a graph is captured.</summary>
     public KernelProfile? Profile { get; set; }
 
     /// <summary>Enqueues a kernel; its descriptor supplies the block size and the shared memory. A grid with no block does nothing.</summary>
     /// <exception cref="InvalidOperationException">The kernel is not declared by a <see cref="CudaKernelAttribute"/>.</exception>
+    /// <exception cref="ArgumentException">The grid is no whole number of the kernel's clusters.</exception>
     /// <exception cref="DeviceException">The driver refuses the launch.</exception>
     public void Launch<TArguments>(Action<TArguments> kernel, GridSize grid, TArguments arguments) where TArguments : unmanaged
     {
@@ -40,6 +44,8 @@ public abstract class KernelDevice : IDisposable
         if (grid.X <= 0 || grid.Y <= 0 || grid.Z <= 0) return;
         if (!_kernels.TryGetValue(kernel, out LoadedKernel? loaded))
             _kernels.Add(kernel, loaded = new LoadedKernel(KernelRegistry.Of(kernel.Method)));
+        if (grid.X % loaded.Descriptor.ClusterBlocks != 0)
+            throw new ArgumentException($"{loaded.Descriptor.Name} runs in clusters of {loaded.Descriptor.ClusterBlocks} blocks, {grid.X} are no whole number of them", nameof(grid));
         if (Profile is null)
         {
             LaunchCore(kernel, loaded, grid, ref arguments);

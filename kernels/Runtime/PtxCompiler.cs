@@ -42,7 +42,7 @@ internal static class PtxCompiler
         KeepCallsInOrder(backend);
         EntryPointDescription entry = EntryPointDescription.FromExplicitlyGroupedKernel(kernel.Method);
         CompiledKernel compiled = backend.Compile(entry, new KernelSpecialization(kernel.Threads, kernel.MinBlocks));
-        return PtxFixups.Apply(((PTXCompiledKernel)compiled).PTXAssembly, target, kernel.EntryName);
+        return PtxFixups.Apply(((PTXCompiledKernel)compiled).PTXAssembly, target, kernel.EntryName, kernel.ClusterBlocks);
     }
 
     // At O2 ILGPU moves calls that return something behind others that return nothing, towards their uses: a read of shared memory behind the barrier that was to follow it. Its

@@ -10,7 +10,8 @@ namespace BgeMetal.Kernels.Runtime;
 /// <c>.target</c> names the real architecture (ILGPU stops at sm_80); the entry gets the kernel's own name and numbered names are renumbered in
 /// order of appearance, because they contain counters of the compiling process and a text that changes misses the driver's own cache; the empty functions that stand for intrinsics go; a kernel that copies by tensor maps gets its parameters, which begin with them,
 /// declared with the alignment that the copy engine asks for; one whose products run by themselves (wgmma) gets shared memory as aligned as their operands must be, and loses the
-/// moves of a register to itself, which would touch accumulators while a product is under way.
+/// moves of a register to itself, which would touch accumulators while a product is under way; a kernel that runs in clusters says how large they are, so that
+/// a plain launch makes them (what nvcc writes for <c>__cluster_dims__</c>; CUDA programming guide, "Thread block clusters").
 /// </summary>
 internal static partial class PtxFixups
 {
@@ -18,13 +19,14 @@ internal static partial class PtxFixups
     public const int Revision = 4;
 
     /// <summary>The text to load for architecture <paramref name="target"/>, for example "sm_90".</summary>
-    public static string Apply(string ptx, string target, string entryName)
+    public static string Apply(string ptx, string target, string entryName, int clusterBlocks = 1)
     {
         string text = ptx.Replace("\r\n", "\n").Replace("bra.uni", "bra");
         text = Target().Replace(text, $".target {target}");
         text = RemoveUncalled(text);
         if (text.Contains(TensorCopy.Parameters, StringComparison.Ordinal)) text = PlaceTensorMaps(text);
         if (text.Contains("wgmma.", StringComparison.Ordinal)) text = SelfMove().Replace(DynamicShared().Replace(text, $"$1.align {TensorCopy.Alignment} "), "");
+        if (clusterBlocks > 1) text = Header().Replace(text, $"$0\n.explicitcluster\n.reqnctapercluster {clusterBlocks}, 1, 1", 1);
         Match entry = Entry().Match(text);
         if (entry.Success) text = text.Replace(entry.Groups[1].Value, entryName);
         return Renumber(text);
@@ -72,6 +74,9 @@ internal static partial class PtxFixups
 
     [GeneratedRegex(@"(\.extern \.shared )\.align \d+ ")]
     private static partial Regex DynamicShared();
+
+    [GeneratedRegex(@"\.entry\s+\w+\s*\([^)]*\)")]
+    private static partial Regex Header();
 
     [GeneratedRegex(@"\.entry\s+(\w+)\s*\(")]
     private static partial Regex Entry();

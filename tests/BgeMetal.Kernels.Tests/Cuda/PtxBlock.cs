@@ -28,6 +28,12 @@ internal sealed class PtxBlock
     /// <summary>What watches over the block's memory; null where nothing does.</summary>
     public PtxChecks? Checks { get; init; }
 
+    /// <summary>The cluster it belongs to, and its number there.</summary>
+    public PtxCluster Cluster { get; set; } = null!;
+
+    /// <summary>Its number in the cluster.</summary>
+    public int Rank { get; set; }
+
     /// <summary>The copy engine and the barriers it signals.</summary>
     public PtxTransfers Transfers { get; }
 
@@ -49,6 +55,9 @@ internal sealed class PtxBlock
         "%nctaid.x" => _grid.X,
         "%nctaid.y" => _grid.Y,
         "%nctaid.z" => _grid.Z,
+        "%cluster_ctarank" => Rank,
+        "%clusterid.x" => Cluster.Index,
+        "%nclusterid.x" => Cluster.Count,
         "%dynamic_smem_size" => Shared.Length - SharedStart,
         "__dyn_shared_alloca" => SharedStart,
         _ => throw new NotSupportedException(name),

@@ -89,14 +89,12 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
         int first = _blocks + 1;
         for (int z = 0; z < grid.Z; z++)
             for (int y = 0; y < grid.Y; y++)
-                for (int x = 0; x < grid.X; x++)
-                {
-                    PtxBlock block = new(program, arguments, sharedBytes, (grid.X, grid.Y, grid.Z), (x, y, z), threads)
-                    {
-                        Checks = IsChecked ? Checks(program, threads, sharedBytes, first, $"{name}, block ({x}, {y}, {z})") : null,
-                    };
-                    RunBlock(program, block, threads);
-                }
+                for (int x = 0; x < grid.X; x += program.ClusterBlocks)
+                    RunCluster(program, PtxCluster.Of(x / program.ClusterBlocks, grid.X / program.ClusterBlocks, program.ClusterBlocks,
+                        rank => new PtxBlock(program, arguments, sharedBytes, (grid.X, grid.Y, grid.Z), (x + rank, y, z), threads)
+                        {
+                            Checks = IsChecked && program.ClusterBlocks == 1 ? Checks(program, threads, sharedBytes, first, $"{name}, block ({x}, {y}, {z})") : null,
+                        }), threads);
     }
 
     private PtxChecks Checks(PtxProgram program, int threads, int sharedBytes, int firstSerial, string place)
@@ -117,24 +115,33 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
         memory.Shadow.Define(device - memory.Address, sizeBytes, defined);
     }
 
-    private static void RunBlock(PtxProgram program, PtxBlock block, int count)
+    private static void RunCluster(PtxProgram program, PtxCluster cluster, int count)
     {
-        PtxThread[] threads = new PtxThread[count];
-        for (int i = 0; i < count; i++) threads[i] = new PtxThread(block, i, program.Slots);
+        PtxThread[] threads = [.. cluster.Blocks.SelectMany(block => Enumerable.Range(0, count).Select(i => new PtxThread(block, i, program.Slots)))];
+        cluster.Begin(threads);
         while (!Array.TrueForAll(threads, t => t.Exited))
         {
             bool progress = false;
-            for (int w = 0; w < count; w += 32) progress |= RunWarp(program, threads.AsSpan(w, 32));
-            if (progress || block.Transfers.Deliver()) continue;
-            // Nobody can go on alone, and nothing more arrives: all that are left must stand at the same barrier.
-            int position = threads.First(t => !t.Exited).Position;
-            if (program.Code[position].Flow != PtxFlow.Barrier || threads.Any(t => t.Exited || t.Position != position))
+            for (int w = 0; w < threads.Length; w += 32) progress |= RunWarp(program, threads.AsSpan(w, 32));
+            if (progress || cluster.Deliver()) continue;
+            // Nobody can go on alone, and nothing more arrives: all that are left of some block must stand at the same barrier.
+            for (int first = 0; first < threads.Length; first += count) progress |= PassBarrier(program, threads.AsSpan(first, count));
+            if (!progress)
                 throw new InvalidOperationException("threads wait for each other at "
                     + string.Join(" and ", threads.Where(t => !t.Exited).Select(t => $"'{program.Code[t.Position].Text}'").Distinct()));
-            foreach (PtxThread thread in threads) thread.Position++;
-            block.Checks?.Meet(0, count);
         }
-        block.Checks?.Finish(block.Transfers.Unfinished());
+        foreach (PtxBlock block in cluster.Blocks) block.Checks?.Finish(cluster.Unfinished);
+    }
+
+    private static bool PassBarrier(PtxProgram program, Span<PtxThread> block)
+    {
+        int position = block[0].Position;
+        foreach (PtxThread thread in block)
+            if (thread.Exited || thread.Position != position) return false;
+        if (program.Code[position].Flow != PtxFlow.Barrier) return false;
+        foreach (PtxThread thread in block) thread.Position++;
+        block[0].Block.Checks?.Meet(0, block.Length);
+        return true;
     }
 
     private static bool RunWarp(PtxProgram program, Span<PtxThread> lanes)

@@ -62,6 +62,13 @@ public sealed class PtxFixupsTests
     }
 
     [Fact]
+    public void A_kernel_that_runs_in_clusters_says_how_large_they_are_and_others_do_not()
+    {
+        Assert.Contains("_arguments_1[64]\n)\n.explicitcluster\n.reqnctapercluster 2, 1, 1\n{", PtxFixups.Apply(Text, "sm_90a", "K", clusterBlocks: 2), StringComparison.Ordinal);
+        Assert.DoesNotContain("cluster", PtxFixups.Apply(Text, "sm_90a", "K"), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_kernel_that_copies_by_tensor_maps_gets_what_the_engine_asks_for()
     {
         const string text = """

@@ -49,6 +49,7 @@ internal sealed partial class PtxProgram
     {
         _parameters = ParameterName().Match(header).Groups[1].Value;
         SharedAlignment = SharedBlockAlignment().Match(header) is { Success: true } match ? int.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture) : 1;
+        ClusterBlocks = ClusterSize().Match(header) is { Success: true } cluster ? int.Parse(cluster.Groups[1].Value, CultureInfo.InvariantCulture) : 1;
         int start = 0;
         for (int i = 0; i < body.Length; i++)
         {
@@ -72,6 +73,9 @@ internal sealed partial class PtxProgram
 
     /// <summary>What the text declares dynamic shared memory to be aligned to.</summary>
     public int SharedAlignment { get; }
+
+    /// <summary>How many blocks the text says a cluster has.</summary>
+    public int ClusterBlocks { get; }
 
     /// <summary>Parses the one kernel in <paramref name="ptx"/>, whose one parameter is its argument struct.</summary>
     public static PtxProgram Parse(string ptx)
@@ -110,6 +114,7 @@ internal sealed partial class PtxProgram
             "bar" => PtxFlow.Barrier,
             "wgmma" => PtxFlow.WarpGroup,
             "mbarrier" when operation[1] == "try_wait" => PtxFlow.TransferWait,
+            "barrier" when operation is [_, "cluster", "wait", ..] => PtxFlow.TransferWait,
             "shfl" => PtxFlow.Shuffle,
             "vote" => PtxFlow.Vote,
             "ldmatrix" => PtxFlow.LoadMatrix,
@@ -166,6 +171,9 @@ internal sealed partial class PtxProgram
 
     [GeneratedRegex(@"\.extern \.shared \.align (\d+)")]
     private static partial Regex SharedBlockAlignment();
+
+    [GeneratedRegex(@"\.reqnctapercluster (\d+), 1, 1")]
+    private static partial Regex ClusterSize();
 
     [GeneratedRegex(@"//[^\n]*")]
     private static partial Regex Comment();

@@ -5,12 +5,11 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 
 /// <summary>
 /// The copy engine of a block and its mbarriers. A copy spoils its target when it is issued and arrives only when no thread can go on without it, the last
-/// issued first: a kernel that reads too early, or has a stage overwritten too early, computes with NaN.
+/// issued first: a kernel that reads too early, or has a stage overwritten too early, computes with NaN. A copy to several blocks of the cluster is one for each.
 /// </summary>
 internal sealed unsafe class PtxTransfers(PtxBlock block)
 {
     private readonly Dictionary<int, Barrier> _barriers = [];
-    private readonly Stack<(TensorView View, int Target, int Barrier, int Column, int Row, int At)> _pending = [];
 
     /// <summary>mbarrier.init and mbarrier.arrive.</summary>
     public void Signal(PtxThread thread, PtxInstruction instruction)
@@ -25,8 +24,9 @@ internal sealed unsafe class PtxTransfers(PtxBlock block)
         }
         else
         {
-            int address = Address(thread, o[1]);
-            Barrier barrier = Find(address, instruction);
+            (PtxBlock there, int address) = block.Cluster.Find(block, Address(thread, o[1]), instruction);
+            if (there != block && !instruction.Operation.Contains("shared::cluster")) throw new NotSupportedException(instruction.Text);
+            Barrier barrier = there.Transfers.Find(address, instruction);
             block.Checks?.Arrives(thread, address);
             if (barrier.Change(1, instruction.Operation[2] == "expect_tx" ? (int)thread.Read(o[2]) : 0)) block.Checks?.PhaseEnds(address);
         }
@@ -41,12 +41,15 @@ internal sealed unsafe class PtxTransfers(PtxBlock block)
     }
 
     /// <summary>Whether the phase that mbarrier.try_wait asks for is over.</summary>
-    public bool Passes(PtxThread thread, PtxInstruction instruction) => Find(Address(thread, instruction.Operands[1]), instruction).Phase != (int)thread.Read(instruction.Operands[2]);
+    public bool Passes(PtxThread thread, PtxInstruction instruction) => instruction.Operation[0] == "barrier" ? block.Cluster.Passes(thread) : Find(Address(thread, instruction.Operands[1]), instruction).Phase != (int)thread.Read(instruction.Operands[2]);
 
-    /// <summary>A thread goes on behind mbarrier.try_wait.</summary>
-    public void Pass(PtxThread thread, PtxInstruction instruction) => block.Checks?.Waited(thread, Address(thread, instruction.Operands[1]));
+    /// <summary>A thread goes on behind mbarrier.try_wait, or behind the cluster's barrier.</summary>
+    public void Pass(PtxThread thread, PtxInstruction instruction)
+    {
+        if (instruction.Operation[0] == "mbarrier") block.Checks?.Waited(thread, Address(thread, instruction.Operands[1]));
+    }
 
-    /// <summary>cp.async.bulk.tensor: [target], [map, {column, row}], [barrier].</summary>
+    /// <summary>cp.async.bulk.tensor: [target], [map, {column, row}], [barrier], and with .multicast::cluster a bit for each block that receives it.</summary>
     public void Copy(PtxThread thread, PtxInstruction instruction)
     {
         PtxOperand[] o = instruction.Operands, box = o[1].Vector!;
@@ -54,32 +57,29 @@ internal sealed unsafe class PtxTransfers(PtxBlock block)
         TensorView view = MemoryMarshal.Read<TensorMap>(block.Arguments.AsSpan(map)).View();
         if (target % TensorCopy.Alignment != 0 || map % 64 != 0 || view.Address % 16 != 0 || view.StrideBytes % 16 != 0 || view.BoxRows > 256)
             throw new DataMisalignedException(instruction.Text);
-        if (!Find(barrier, instruction).Published) throw new InvalidOperationException($"the copy engine does not know the barrier of '{instruction.Text}'");
-        (int column, int row) = ((int)thread.Read(box[1]), (int)thread.Read(box[2]));
-        Check(thread, view, target, barrier, column, row);
-        block.Shared.AsSpan(target, view.BoxRows * 128).Fill(0xff);
-        _pending.Push((view, target, barrier, column, row, thread.Position));
+        int at = thread.Position, firstColumn = (int)thread.Read(box[1]), firstRow = (int)thread.Read(box[2]), blocks = instruction.Operation.Contains("multicast::cluster") ? (int)thread.Read(o[3]) : 1 << block.Rank;
+        Check(thread, view, target, barrier, firstColumn, firstRow);
+        foreach (PtxBlock there in block.Cluster.Blocks.Where(b => (blocks >> b.Rank & 1) != 0))
+        {
+            if (!there.Transfers.Find(barrier, instruction).Published) throw new InvalidOperationException($"the copy engine does not know the barrier of '{instruction.Text}'");
+            block.Cluster.Reached(there, instruction).Shared.AsSpan(target, view.BoxRows * 128).Fill(0xff);
+            block.Cluster.Send(() => block.Cluster.Reached(there, instruction).Transfers.Receive(view, target, barrier, firstColumn, firstRow, at), at);
+        }
     }
 
-    /// <summary>Lets the copy that was issued last arrive; false when there is none.</summary>
-    public bool Deliver()
+    private void Receive(TensorView view, int target, int barrier, int firstColumn, int firstRow, int at)
     {
-        if (!_pending.TryPop(out (TensorView View, int Target, int Barrier, int Column, int Row, int At) copy)) return false;
-        for (int r = 0; r < copy.View.BoxRows; r++)
+        for (int r = 0; r < view.BoxRows; r++)
             for (int c = 0; c < TensorMap.BoxColumns; c++)
             {
-                int row = copy.Row + r, column = copy.Column + c, address = copy.Target + (r * 128) + (c * 2);
-                bool inside = row >= 0 && row < copy.View.Rows && column >= 0 && column < copy.View.Columns;
-                ushort bits = inside ? *(ushort*)(copy.View.Address + (row * copy.View.StrideBytes) + (column * 2L)) : (ushort)0;
+                int row = firstRow + r, column = firstColumn + c, address = target + (r * 128) + (c * 2);
+                bool inside = row >= 0 && row < view.Rows && column >= 0 && column < view.Columns;
+                ushort bits = inside ? *(ushort*)(view.Address + (row * view.StrideBytes) + (column * 2L)) : (ushort)0;
                 MemoryMarshal.Write(block.Shared.AsSpan(PtxWarpGroup.Swizzle(address)), in bits);
             }
-        block.Checks?.BoxEnds(copy.Target, copy.View.BoxRows * 128, copy.Barrier, copy.At);
-        if (_barriers[copy.Barrier].Change(0, -copy.View.BoxRows * 128)) block.Checks?.PhaseEnds(copy.Barrier);
-        return true;
+        block.Checks?.BoxEnds(target, view.BoxRows * 128, barrier, at);
+        if (_barriers[barrier].Change(0, -view.BoxRows * 128)) block.Checks?.PhaseEnds(barrier);
     }
-
-    /// <summary>What is under way when all threads have exited, or null.</summary>
-    public int? Unfinished() => _pending.TryPeek(out (TensorView View, int Target, int Barrier, int Column, int Row, int At) copy) ? copy.At : null;
 
     private void Check(PtxThread thread, TensorView view, int target, int barrier, int column, int row)
     {

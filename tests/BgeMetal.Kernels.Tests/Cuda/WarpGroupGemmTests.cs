@@ -9,6 +9,8 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 /// <summary>Products by warp groups against the oracle; the interpreter has two multiprocessors, so that blocks take several tiles.</summary>
 public abstract class WarpGroupGemmTests(KernelDevice device)
 {
+    private static readonly WarpGroupTiling[] s_tilings = [WarpGroupTiling.Tile256, WarpGroupTiling.Tile128, WarpGroupTiling.Pair128];
+
     /// <summary>Rows, inputs, outputs: one tile, tails everywhere, stages that come round, several tiles a block.</summary>
     public static TheoryData<int, int, int> Shapes => new()
     {
@@ -20,6 +22,19 @@ public abstract class WarpGroupGemmTests(KernelDevice device)
     {
         Forms<BF16>(rows, inputs, outputs, WarpGroupTiling.Tile256);
         Forms<FP16>(rows, inputs, outputs, WarpGroupTiling.Tile128);
+        Forms<BF16>(rows, inputs, outputs, WarpGroupTiling.Pair128);
+    }
+
+    [Fact]
+    public void Pairs_of_blocks_go_on_together_over_many_tiles_and_one_whose_rows_lie_behind_the_last()
+    {
+        (int rows, int inputs, int outputs) = (300, 328, 264);
+        RandomData data = new(25);
+        using DeviceTensor<BF16> x = new(device, data.Integers(rows * inputs, 2), rows, inputs), w = new(device, data.Integers(outputs * inputs, 1), outputs, inputs);
+        using DeviceTensor<FP32> y = new(device, rows, outputs, padding: 0);
+        // Three tiles below each other are two pairs; six stages each time, through a ring of three.
+        (GemmPlan.Choose<BF16, Nt>(device, rows, outputs, inputs, x.Matrix, w.Matrix, default) with { WarpGroups = WarpGroupTiling.Pair128 }).Run<BF16, Nt, Partial>(new(y.Start, rows, outputs));
+        y.AssertExactly(LinearReference.Forward(x.ToDoubles(), w.ToDoubles(), null, rows, inputs, outputs));
     }
 
     [Fact]
@@ -27,6 +42,7 @@ public abstract class WarpGroupGemmTests(KernelDevice device)
     {
         Forms<FP16>(136, 72, 80, WarpGroupTiling.Tile256);
         Forms<BF16>(136, 72, 80, WarpGroupTiling.Tile128);
+        Forms<FP16>(136, 72, 80, WarpGroupTiling.Pair128);
     }
 
     [Fact]
@@ -36,7 +52,7 @@ public abstract class WarpGroupGemmTests(KernelDevice device)
         RandomData data = new(21);
         using DeviceTensor<BF16> x = new(device, data.Integers(rows * inputs, 1), rows, inputs), w = new(device, data.Integers(outputs * inputs, 1), outputs, inputs), y = new(device, rows, outputs);
         using DeviceTensor<FP32> work = new(device, 3 * rows, outputs, padding: 0);
-        foreach (WarpGroupTiling tiling in (WarpGroupTiling[])[WarpGroupTiling.Tile256, WarpGroupTiling.Tile128])
+        foreach (WarpGroupTiling tiling in s_tilings)
         {
             GemmPlan chosen = GemmPlan.Choose<BF16, Nt>(device, rows, outputs, inputs, x.Matrix, w.Matrix, new(work.Start, 3L * rows * outputs));
             GemmPlan plan = chosen with { WarpGroups = tiling, Splits = 3, SplitDepth = 128 };
@@ -53,7 +69,7 @@ public abstract class WarpGroupGemmTests(KernelDevice device)
         using DeviceTensor<BF16> x = new(device, data.Uniform(rows * inputs), rows, inputs), w = new(device, data.Uniform(outputs * inputs, 0.4), outputs, inputs),
             bias = new(device, data.Uniform(outputs), 1, outputs), residual = new(device, data.Uniform(rows * outputs), rows, outputs);
         double[] sums = LinearReference.Forward(x.ToDoubles(), w.ToDoubles(), bias.ToDoubles(), rows, inputs, outputs), before = residual.ToDoubles();
-        foreach (WarpGroupTiling tiling in (WarpGroupTiling[])[WarpGroupTiling.Tile256, WarpGroupTiling.Tile128])
+        foreach (WarpGroupTiling tiling in s_tilings)
         {
             using DeviceTensor<BF16> y = new(device, rows, outputs), activated = new(device, rows, outputs), saved = new(device, rows, outputs), bounded = new(device, rows, outputs);
             GemmPlan plan = GemmPlan.Choose<BF16, Nt>(device, rows, outputs, inputs, x.Matrix, w.Matrix, default) with { WarpGroups = tiling };
@@ -76,7 +92,7 @@ public abstract class WarpGroupGemmTests(KernelDevice device)
             x = new(device, data.Uniform(rows * inputs), rows, inputs), saved = new(device, data.Uniform(rows * inputs, 4), rows, inputs);
         (double[] dxExpected, double[] dwExpected, _) = LinearReference.Backward(dy.ToDoubles(), x.ToDoubles(), w.ToDoubles(), null, rows, inputs, outputs);
         double[] through = [.. dxExpected.Zip(saved.ToDoubles(), (d, v) => d * ActivationReference.GeluDerivative(v))];
-        foreach (WarpGroupTiling tiling in (WarpGroupTiling[])[WarpGroupTiling.Tile256, WarpGroupTiling.Tile128])
+        foreach (WarpGroupTiling tiling in s_tilings)
         {
             using DeviceTensor<BF16> dx = new(device, data.Uniform(rows * inputs), rows, inputs), gelu = new(device, rows, inputs);
             using DeviceTensor<FP32> dw = new(device, data.Uniform(outputs * inputs), outputs, inputs);
