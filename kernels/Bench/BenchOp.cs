@@ -54,6 +54,9 @@ public sealed class BenchOp
     /// <summary>The same product by cuBLAS, where it is a plain one.</summary>
     internal CublasForm Peer { get; init; }
 
+    /// <summary>Whether it is one matrix product with what follows it, which several kernels can compute.</summary>
+    internal bool IsProduct => Flops == "2 T K N";
+
     /// <summary>Operations and bytes of one call.</summary>
     /// <exception cref="KeyNotFoundException">The shape lacks a size that a formula names.</exception>
     public (double Flops, double Bytes) Cost(BenchShape shape, DType dtype)

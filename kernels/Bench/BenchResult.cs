@@ -8,7 +8,7 @@ public sealed record BenchResult
     /// <summary>The operation: the stem or the fusion.</summary>
     public required string Op { get; init; }
 
-    /// <summary>cpu, cuda or cublas.</summary>
+    /// <summary>cpu, cuda, cublas, or cuda- and the word for one kernel of a product where each is timed.</summary>
     public required string Backend { get; init; }
 
     /// <summary>forward, backward or update, with the number of threads on the CPU; "roofline" for the measured limits themselves.</summary>

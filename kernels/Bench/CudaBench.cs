@@ -28,6 +28,9 @@ internal sealed record CudaBenchSettings
     /// <summary>Elements of workspace.</summary>
     public long WorkspaceLength { get; init; } = Linear.AmpleWorkspace;
 
+    /// <summary>On Hopper: products by each kernel that can compute them too, one after the other, besides the one that is chosen.</summary>
+    public bool EachProductKernel { get; init; }
+
     /// <summary>Another cuBLAS than the machine's, for tests.</summary>
     public string? CublasPath { get; init; }
 }
@@ -38,6 +41,8 @@ internal sealed record CudaBenchSettings
 /// </summary>
 internal sealed class CudaBench : IDisposable
 {
+    // Blocks a multiprocessor in the peak kernels on registers: sixteen warps keep every unit busy.
+    private const int TwoBlocks = 2;
     private const double ShortestSampleUs = 200;
     private const int MostRounds = 64, MostCopies = 64, MostSamples = 1000;
 
@@ -63,16 +68,24 @@ internal sealed class CudaBench : IDisposable
     /// <summary>Whether products are measured beside cuBLAS.</summary>
     public bool HasCublas => _cublas is not null;
 
-    /// <summary>The roofline's parts as rows: copy bandwidth, multiply-adds, tensor cores.</summary>
+    /// <summary>
+    /// The roofline's parts as rows: multiply-adds, tensor cores, copy bandwidth. On Hopper tensor cores have two: TensorCores by mma.sync, and WarpGroups by
+    /// wgmma, which is the roof of half-precision products.
+    /// </summary>
     public IEnumerable<BenchResult> Limits()
     {
         foreach (DType dtype in new[] { DType.Float32, DType.BFloat16, DType.Float16 })
-            yield return BenchResult.OfLimit(dtype == DType.Float32 ? "MultiplyAdd" : "TensorCores", "cuda", BenchCase.NameOf(dtype), "registers", 0,
-                RooflineOf(dtype).FlopsPerSecond / 1e12, _device.Name, _driver);
+        {
+            if (dtype != DType.Float32 && _device.HasWarpGroups)
+                yield return Limit("TensorCores", dtype, "registers", TensorCorePeak(dtype));
+            yield return dtype == DType.Float32 ? Limit("MultiplyAdd", dtype, "registers", RooflineOf(dtype).FlopsPerSecond)
+                : _device.HasWarpGroups ? Limit("WarpGroups", dtype, "shared memory", RooflineOf(dtype).FlopsPerSecond)
+                : Limit("TensorCores", dtype, "registers", RooflineOf(dtype).FlopsPerSecond);
+        }
         yield return BenchResult.OfLimit("Copy", "cuda", "fp32", $"{_settings.CopyBytes >> 20} MiB", _bytesPerSecond / 1e9, 0, _device.Name, _driver);
     }
 
-    /// <summary>Measures a case: the kernels, and cuBLAS beside them where there is a peer.</summary>
+    /// <summary>Measures a case: the kernels, each kernel of a product where that is asked for, and cuBLAS beside them where there is a peer.</summary>
     /// <exception cref="DeviceException">Its operands do not fit the device, or a kernel fails.</exception>
     public IEnumerable<BenchResult> Measure(BenchCase item) => Measure(item, _settings.Seconds);
 
@@ -81,8 +94,11 @@ internal sealed class CudaBench : IDisposable
     public IEnumerable<BenchResult> Measure(BenchCase item, double seconds)
     {
         bool hasPeer = _cublas is not null && item.Op.Peer != CublasForm.None;
-        _seconds = hasPeer ? seconds / 2 : seconds;
+        IReadOnlyList<(string Name, ProductKernels Kernel)> each = HasEachProductKernel(item) ? ProductKernelNames.All : [];
+        _seconds = seconds / (1 + (hasPeer ? 1 : 0) + each.Count);
         yield return Measure(item, "cuda", operands => item.Op.Cuda!(operands, item.Shape, item.DType));
+        foreach ((string name, ProductKernels kernel) in each)
+            yield return MeasureOnly(kernel, item, $"cuda-{name}");
         if (hasPeer)
             yield return Measure(item, "cublas", operands => _cublas!.Prepare(item.Op.Peer, operands, item.Shape, item.DType));
     }
@@ -97,6 +113,24 @@ internal sealed class CudaBench : IDisposable
 
     private Workspace Workspace => new(_workspace.Slice<FP32>(0, _settings.WorkspaceLength), _settings.WorkspaceLength);
 
+    // Rows of 16 bytes, without which all would be mma.sync.
+    private bool HasEachProductKernel(BenchCase item) => _settings.EachProductKernel && _device.HasWarpGroups && item.DType != DType.Float32
+        && item.Op.IsProduct && ((item.Shape["K"] | item.Shape["N"]) & 7) == 0;
+
+    private BenchResult MeasureOnly(ProductKernels kernel, BenchCase item, string backend)
+    {
+        ProductKernels before = _device.Products;
+        _device.Products = kernel;
+        try
+        {
+            return Measure(item, backend, operands => item.Op.Cuda!(operands, item.Shape, item.DType));
+        }
+        finally
+        {
+            _device.Products = before;
+        }
+    }
+
     private BenchResult Measure(BenchCase item, string backend, Func<CudaOperands, Action> prepare)
     {
         Roofline roofline = RooflineOf(item.DType);
@@ -107,6 +141,9 @@ internal sealed class CudaBench : IDisposable
         List<double> times = Sample(calls);
         return BenchResult.Of(item, backend, item.Op.Mode, times, roofline, operands.SizeBytes + _workspace.SizeBytes, _device.Name, _driver);
     }
+
+    private BenchResult Limit(string op, DType dtype, string operands, double flopsPerSecond) =>
+        BenchResult.OfLimit(op, "cuda", BenchCase.NameOf(dtype), operands, 0, flopsPerSecond / 1e12, _device.Name, _driver);
 
     private List<double> Sample(List<Action> calls)
     {
@@ -138,9 +175,8 @@ internal sealed class CudaBench : IDisposable
     {
         if (_rooflines.TryGetValue(dtype, out Roofline known)) return known;
         if (_bytesPerSecond == 0) _bytesPerSecond = 2 * _settings.CopyBytes / MedianSeconds(Copy());
-        double flops = dtype == DType.Float32 ? Peak(PeakKernels.MultiplyAdd, BitConverter.SingleToUInt32Bits(0.5f), PeakKernels.MultiplyAddFlops)
-            : dtype == DType.BFloat16 ? Peak(PeakKernels.TensorCores<BF16>, Pair(BF16.ToBits(0.5f)), PeakKernels.TensorFlops)
-            : Peak(PeakKernels.TensorCores<FP16>, Pair(FP16.ToBits(0.5f)), PeakKernels.TensorFlops);
+        double flops = dtype == DType.Float32 ? Peak(PeakKernels.MultiplyAdd, BitConverter.SingleToUInt32Bits(0.5f), 0, PeakKernels.MultiplyAddFlops, TwoBlocks)
+            : _device.HasWarpGroups ? WarpGroupPeak(dtype) : TensorCorePeak(dtype);
         return _rooflines[dtype] = new Roofline(_bytesPerSecond, flops);
     }
 
@@ -150,13 +186,21 @@ internal sealed class CudaBench : IDisposable
         return () => _device.Copy(source, target, _settings.CopyBytes);
     };
 
-    private double Peak(Action<PeakArguments> kernel, uint operand, double blockFlops)
+    private double TensorCorePeak(DType dtype) => dtype == DType.BFloat16
+        ? Peak(PeakKernels.TensorCores<BF16>, Pair(BF16.ToBits(0.5f)), 0, PeakKernels.TensorFlops, TwoBlocks)
+        : Peak(PeakKernels.TensorCores<FP16>, Pair(FP16.ToBits(0.5f)), 0, PeakKernels.TensorFlops, TwoBlocks);
+
+    // One block's two groups of warps keep the tensor cores busy, and take more registers than half of what there is.
+    private double WarpGroupPeak(DType dtype) => dtype == DType.BFloat16
+        ? Peak(PeakKernels.WarpGroups<BF16>, Pair(BF16.ToBits(0.5f)), PeakKernels.NoiseBF16, PeakKernels.WarpGroupFlops, 1)
+        : Peak(PeakKernels.WarpGroups<FP16>, Pair(FP16.ToBits(0.5f)), PeakKernels.NoiseFP16, PeakKernels.WarpGroupFlops, 1);
+
+    private double Peak(Action<PeakArguments> kernel, uint operand, uint noise, double blockFlops, int blocksPerMultiprocessor)
     {
-        // Two blocks a multiprocessor: sixteen warps keep every unit busy.
-        int blocks = 2 * _device.MultiProcessors;
+        int blocks = blocksPerMultiprocessor * _device.MultiProcessors;
         double seconds = MedianSeconds(operands =>
         {
-            PeakArguments arguments = new() { Result = operands.Reserve<FP32>((long)blocks * PeakKernels.Threads), Iterations = _settings.PeakIterations, Operand = operand };
+            PeakArguments arguments = new() { Result = operands.Reserve<FP32>((long)blocks * PeakKernels.Threads), Iterations = _settings.PeakIterations, Operand = operand, Noise = noise };
             return () => _device.Launch(kernel, new GridSize(blocks), arguments);
         });
         return blocks * blockFlops * _settings.PeakIterations / seconds;

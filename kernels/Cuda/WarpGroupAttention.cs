@@ -84,7 +84,7 @@ internal static class WarpGroupAttentionKernels
         keys.Fetch<T, THead>(stages + tile, Columns, threads);
         AsyncCopy.Commit();
         AsyncCopy.Wait(1);
-        WarpGroupHead.Publish();
+        WarpGroupMma.Publish();
         Group.Barrier();
 
         bool busy = place.Row0 + warpRow < place.Queries;
@@ -117,7 +117,7 @@ internal static class WarpGroupAttentionKernels
             }
             output = ScoreRows.ScaleIf(output, shrink, rescale);
             AsyncCopy.Wait(0);
-            WarpGroupHead.Publish();
+            WarpGroupMma.Publish();
             // Behind this nobody reads what the last turn did.
             Group.Barrier();
             int other = stages + stages + 2 * tile - stage;
@@ -159,7 +159,7 @@ internal static class WarpGroupAttentionKernels
         HeadRows.Open<T, THead>(arguments.V, place.FirstKey, place.Head, headDim).Fetch<T, THead>(shared + 2 * tile, 0, place.Keys, Columns);
         AsyncCopy.Commit();
         AsyncCopy.Wait(1);
-        WarpGroupHead.Publish();
+        WarpGroupMma.Publish();
         Group.Barrier();
         Accumulator32 scores = WarpGroupHead.Multiply<Accumulator32, T, THead>(Accumulators.Zero<Accumulator32>(), shared, shared + tile);
         WarpGroupMma.Wait(0);
@@ -176,7 +176,7 @@ internal static class WarpGroupAttentionKernels
             weights = WarpGroupHead.Pack<Fragments16, Accumulator32, T>(scores);
         }
         AsyncCopy.Wait(0);
-        WarpGroupHead.Publish();
+        WarpGroupMma.Publish();
         Group.Barrier();
         TSum output = WarpGroupHead.Accumulate<TSum, Fragments16, T, THead>(Accumulators.Zero<TSum>(), weights, shared + 2 * tile);
         WarpGroupMma.Wait(0);

@@ -37,7 +37,7 @@ internal static unsafe class PeakInstructions
 
     /// <summary>The sum of the accumulators, in order.</summary>
     [IntrinsicImplementation]
-    public static float Sum(Accumulator64 accumulator)
+    public static float Sum<TAcc>(TAcc accumulator) where TAcc : unmanaged, IAccumulator
     {
         float total = 0;
         foreach (float sum in Accumulators.Fields(ref accumulator)) total += sum;

@@ -12,7 +12,7 @@ namespace BgeMetal.Kernels.Primitives;
 /// multiples of <see cref="TensorCopy.Alignment"/>: their order of chunks is the hardware's 64-byte or 128-byte swizzle. Every element of a tile is read once for 64 rows,
 /// where <see cref="HeadMma"/> reads it once for 16. Accumulators lie as <see cref="HeadMma"/>'s do, warp w of the group holding rows 16 w to 16 w + 15. Products run by themselves until
 /// <see cref="WarpGroupMma.Wait"/>: until then nobody may touch their accumulators, weights or tiles. What threads wrote to a tile, cp.async included, must have gone through
-/// <see cref="Publish"/> and a block barrier.
+/// <see cref="WarpGroupMma.Publish"/> and a block barrier.
 /// </summary>
 internal static unsafe class WarpGroupHead
 {
@@ -83,12 +83,6 @@ internal static unsafe class WarpGroupHead
         return sum;
     }
 
-    /// <summary>Makes what this thread wrote to shared memory, with its finished copies, visible to products that are issued behind the next block barrier.</summary>
-    [IntrinsicImplementation]
-    public static void Publish()
-    {
-    }
-
     private static float Element<T, THead>(int tile, int row, int column) where T : unmanaged, IElement where THead : struct, IHead =>
         T.FromBits(*(ushort*)SharedBlock.Pointer(tile + HeadTile.Place<T, THead>(row, column >> 3) + (column & 7) * 2, 2));
 
@@ -149,9 +143,6 @@ internal static unsafe class WarpGroupHead
             text.Append("\twgmma.commit_group.sync.aligned;\n");
             call.Emit(text);
         }
-
-        public static void Publish(PTXBackend backend, PTXCodeGenerator generator, IrValue value) =>
-            new PtxCall(generator, value).Emit("\tfence.proxy.async.shared::cta;");
 
         private static string Element(PtxCall call, int index) => call.TypeArguments[index] == typeof(BF16) ? "bf16" : "f16";
 

@@ -52,6 +52,12 @@ internal static unsafe class WarpGroupMma
     [IntrinsicImplementation]
     public static void Wait(int pending) => Warp.Barrier();
 
+    /// <summary>Lets products read what this thread has stored in shared memory, finished cp.async copies included; a block barrier must follow. What <see cref="TensorCopy"/> brought needs no such thing.</summary>
+    [IntrinsicImplementation]
+    public static void Publish()
+    {
+    }
+
     private static float Element<T>(int address, bool depthContiguous, int i, int k) where T : unmanaged, IElement
     {
         int offset = depthContiguous ? i * 128 + k * 2 : (i >> 6) * IWarpGroupTile.BoxBytes + k * 128 + (i & 63) * 2;
@@ -88,6 +94,9 @@ internal static unsafe class WarpGroupMma
             PtxCall call = new(generator, value);
             call.Emit($"\twgmma.wait_group.sync.aligned {call.Constant(0)};");
         }
+
+        public static void Publish(PTXBackend backend, PTXCodeGenerator generator, IrValue value) =>
+            new PtxCall(generator, value).Emit("\tfence.proxy.async.shared::cta;");
 
         private static bool Constant(Type type, string name) => (bool)type.GetProperty(name, BindingFlags.Static | BindingFlags.Public)!.GetValue(null)!;
     }

@@ -50,6 +50,7 @@ internal sealed unsafe partial class DriverApi
     public readonly delegate* unmanaged<nint, int, int, int> cuFuncSetAttribute;
     public readonly delegate* unmanaged<int*, int, nint, int> cuFuncGetAttribute;
     public readonly delegate* unmanaged<int*, nint, int, nuint, int> cuOccupancyMaxActiveBlocksPerMultiprocessor;
+    public readonly delegate* unmanaged<int*, nint, LaunchConfiguration*, int> cuOccupancyMaxActiveClusters;
     public readonly delegate* unmanaged<nint, uint, uint, uint, uint, uint, uint, uint, nint, void**, void**, int> cuLaunchKernel;
     public readonly delegate* unmanaged<int, byte**, int> cuGetErrorName, cuGetErrorString;
     public readonly delegate* unmanaged<void*, int, uint, long, ulong*, ulong*, uint*, uint*, int, int, int, int, int> cuTensorMapEncodeTiled;
@@ -102,6 +103,7 @@ internal sealed unsafe partial class DriverApi
         cuFuncSetAttribute = (delegate* unmanaged<nint, int, int, int>)Bind("cuFuncSetAttribute");
         cuFuncGetAttribute = (delegate* unmanaged<int*, int, nint, int>)Bind("cuFuncGetAttribute");
         cuOccupancyMaxActiveBlocksPerMultiprocessor = (delegate* unmanaged<int*, nint, int, nuint, int>)Bind("cuOccupancyMaxActiveBlocksPerMultiprocessor");
+        cuOccupancyMaxActiveClusters = (delegate* unmanaged<int*, nint, LaunchConfiguration*, int>)BindIfPresent("cuOccupancyMaxActiveClusters");
         cuLaunchKernel = (delegate* unmanaged<nint, uint, uint, uint, uint, uint, uint, uint, nint, void**, void**, int>)Bind("cuLaunchKernel");
         cuGetErrorName = (delegate* unmanaged<int, byte**, int>)Bind("cuGetErrorName");
         cuGetErrorString = (delegate* unmanaged<int, byte**, int>)Bind("cuGetErrorString");
@@ -160,4 +162,24 @@ internal sealed unsafe partial class DriverApi
     private static partial Regex ModuleVersion();
 
     private static string Dotted(int version) => $"{version / 1000}.{version % 1000 / 10}";
+}
+
+/// <summary>The driver's CUlaunchConfig, without attributes.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct LaunchConfiguration
+{
+    /// <summary>Blocks of the grid and threads of a block.</summary>
+    public uint GridX, GridY, GridZ, BlockX, BlockY, BlockZ;
+
+    /// <summary>Bytes of dynamic shared memory.</summary>
+    public uint SharedBytes;
+
+    /// <summary>A CUstream.</summary>
+    public nint Stream;
+
+    /// <summary>Attributes and their number: none.</summary>
+    public void* Attributes;
+
+    /// <summary>The number of attributes.</summary>
+    public uint AttributeCount;
 }

@@ -1,7 +1,8 @@
-"""Products at BGE's shapes. Ours, and cuBLAS called directly, are rows of `kernels bench`; PyTorch's matmul and its linear followed by GELU (eager and compiled) stand beside them."""
+"""Products at BGE's shapes. Ours (as it chooses, and on Hopper by each of its kernels), and cuBLAS called directly, are rows of `kernels bench`; PyTorch's matmul and its linear followed by GELU (eager and compiled) stand beside them."""
 import common
 
-HEADER = ['op', 'pass', 'shape', 'bgemetal_us', 'bgemetal_p20', 'bgemetal_p80', 'bgemetal_tflop_s', 'cublas_us', 'of_cublas_percent', 'torch_us', 'torch_p20', 'torch_p80', 'torch_form', 'ratio']
+HEADER = ['op', 'pass', 'shape', 'bgemetal_us', 'bgemetal_p20', 'bgemetal_p80', 'bgemetal_tflop_s', 'cublas_us', 'of_cublas_percent', 'torch_us', 'torch_p20', 'torch_p80', 'torch_form', 'ratio', 'mma_us', '128_us', '256_us', 'pair_us']
+KERNELS = ['cuda-mma', 'cuda-128', 'cuda-256', 'cuda-pair']
 SIZES = {'small-zh': [(512, 1536), (512, 512), (512, 2048), (2048, 512)], 'small-en': [(384, 1152), (384, 384), (384, 1536), (1536, 384)],
          'base': [(768, 2304), (768, 768), (768, 3072), (3072, 768)], 'large': [(1024, 3072), (1024, 1024), (1024, 4096), (4096, 1024)], 'tiny': [(16, 24)]}
 OPS = {('Linear', 'forward'), ('LinearInput', 'backward'), ('LinearWeight', 'backward'), ('LinearGelu', 'forward'), ('LinearGeluInference', 'forward')}
@@ -42,7 +43,7 @@ def run(bench):
     torch, a, table = bench.torch, bench.a, []
     chosen = shapes(bench); rows = {}
     if bench.is_cuda:
-        for row in bench.kernel_rows(a.dtype, '--op', *sorted({op for op, _ in OPS}), '--shape', *(text(*s) for s in chosen)): rows[row['op'], row['mode'], row['shape'], row['backend']] = row
+        for row in bench.kernel_rows(a.dtype, '--each-kernel', '--op', *sorted({op for op, _ in OPS}), '--shape', *(text(*s) for s in chosen)): rows[row['op'], row['mode'], row['shape'], row['backend']] = row
     for op, mode in sorted(OPS):
         for t, k, n in chosen:
             if bench.is_late(): print('gemm: the time is spent'); return
@@ -57,8 +58,9 @@ def run(bench):
             own, peer = rows.get((op, mode, text(t, k, n), 'cuda')), rows.get((op, mode, text(t, k, n), 'cublas'))
             mine = [float(own[x]) for x in ('p50_us', 'p20_us', 'p80_us', 'tflop_s')] if own else ['', '', '', '']
             cublas = float(peer['p50_us']) if peer else ''; share = round(100 * cublas / mine[0], 1) if own and peer else ''; form, (p20, p50, p80) = best; ratio = round(p50 / mine[0], 3) if own else ''
-            print(f'{op:20} {text(t, k, n):24} bgemetal {mine[0] or "-":>9} us   cuBLAS {cublas or "-":>9} us ({share or "-"} %)   torch {form} {p50:9.1f} us ({ratio or "-"}x)', flush=True)
-            table.append([op, mode, text(t, k, n), *mine, cublas, share, *(round(x, 2) for x in (p50, p20, p80)), form, ratio])
+            each = [rows.get((op, mode, text(t, k, n), kernel), {}).get('p50_us', '') for kernel in KERNELS]
+            print(f'{op:20} {text(t, k, n):24} bgemetal {mine[0] or "-":>9} us ({" ".join(e or "-" for e in each)} by each kernel)   cuBLAS {cublas or "-":>9} us ({share or "-"} %)   torch {form} {p50:9.1f} us ({ratio or "-"}x)', flush=True)
+            table.append([op, mode, text(t, k, n), *mine, cublas, share, *(round(x, 2) for x in (p50, p20, p80)), form, ratio, *each])
             bench.write('gemm', HEADER, table)
 
 

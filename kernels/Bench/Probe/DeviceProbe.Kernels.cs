@@ -41,6 +41,32 @@ public sealed unsafe partial class DeviceProbe
         Add("kernels", "with local memory", loaded.Count(load => load.LocalBytes > 0));
         Add("kernels", "with more registers than in the table", loaded.Count(load => load.Registers > load.ExpectedRegisters));
         foreach (KernelLoad load in _kernels.Where(load => load.Error.Length > 0)) Fail(load.Kernel, load.Error);
+        Clusters(gpu, [.. kernels.Where(kernel => kernel.ClusterBlocks > 1 && loaded.Any(load => load.Kernel == kernel.Name))]);
+    }
+
+    /// <summary>How many clusters run at once: a persistent grid counts on all of its own, or the last ones wait for the first to end.</summary>
+    private void Clusters(CudaDevice gpu, KernelDescriptor[] kernels)
+    {
+        if (kernels.Length == 0 || gpu.Api.cuOccupancyMaxActiveClusters == null) return;
+        int fewest = int.MaxValue;
+        foreach (KernelDescriptor kernel in kernels)
+        {
+            int clusters = 0, wanted = gpu.MultiProcessors * kernel.MinBlocks / kernel.ClusterBlocks;
+            LaunchConfiguration configuration = new()
+            {
+                GridX = (uint)(wanted * kernel.ClusterBlocks),
+                GridY = 1,
+                GridZ = 1,
+                BlockX = (uint)kernel.Threads,
+                BlockY = 1,
+                BlockZ = 1,
+                SharedBytes = (uint)kernel.SharedBytes,
+            };
+            gpu.Api.Check(gpu.Api.cuOccupancyMaxActiveClusters(&clusters, gpu.Load(kernel).Function, &configuration), $"ask how many clusters of {kernel.Name} run at once");
+            fewest = Math.Min(fewest, clusters);
+            if (clusters < wanted) Fail(kernel.Name, $"{clusters} clusters run at once, the grid has up to {wanted}");
+        }
+        Add("kernels", "clusters at once, fewest of any kernel", fewest);
     }
 
     private KernelLoad Load(CudaDevice gpu, KernelDescriptor kernel)

@@ -20,21 +20,22 @@ internal static class KernelBenchCommand
         CliOption<double> budget = Opt.Number("--budget", "Seconds for everything on a GPU: cases get less, and the last ones are left out, where it does not suffice; 0 for no limit", 0, 0, 86400);
         CliOption<string[]> names = Opt.Texts("--op", "NAME", "Only operations of exactly these names");
         CliOption<string[]> shapes = Opt.Texts("--shape", "SIZES", "On a GPU: these shapes instead of the table's, for example 'B=64 L=256 H=12 Dh=64'");
+        CliOption<bool> each = Opt.Flag("--each-kernel", "On Hopper: time products by each kernel that can compute them, besides the chosen one");
         CliOption<string?> output = Opt.Text("--output", "FILE.csv", "Add the results to this file");
         CliOption<string?> plot = Opt.Text("--plot", "FILE.png", "Draw the roofline from the output file");
-        Command command = new("bench", "Time the kernels of the CPU or of a GPU against the roofline of the same run") { filter, seconds, budget, names, shapes, output, plot };
+        Command command = new("bench", "Time the kernels of the CPU or of a GPU against the roofline of the same run") { filter, seconds, budget, names, shapes, each, output, plot };
         compute.AddTo(command);
         command.SetAction(parsed =>
         {
             if (parsed.GetValue(plot) is not null && parsed.GetValue(output) is null) throw new UsageException("--plot draws the file that --output names: give both");
             ComputeOptions options = compute.Read(parsed, terminal);
-            Choice choice = new(string.Join(' ', parsed.GetValue(filter) ?? []), parsed.GetValue(names)!, Shapes(parsed.GetValue(shapes)!), parsed.GetValue(seconds), parsed.GetValue(budget));
+            Choice choice = new(string.Join(' ', parsed.GetValue(filter) ?? []), parsed.GetValue(names)!, Shapes(parsed.GetValue(shapes)!), parsed.GetValue(seconds), parsed.GetValue(budget), parsed.GetValue(each));
             List<BenchResult> results = [];
             try
             {
                 foreach (BenchResult result in Run(terminal, options, choice))
                 {
-                    if (results.Count == 0) terminal.Out.WriteLine($"{"op",-20} {"backend",-7} {"mode",-20} {"dtype",-5} {"shape",-26} {"p20 us",10} {"p50 us",10} {"p80 us",10} {"GB/s",8} {"TFLOP/s",8} {"roofline",8}");
+                    if (results.Count == 0) terminal.Out.WriteLine($"{"op",-20} {"backend",-10} {"mode",-20} {"dtype",-5} {"shape",-26} {"p20 us",10} {"p50 us",10} {"p80 us",10} {"GB/s",8} {"TFLOP/s",8} {"roofline",8}");
                     results.Add(result);
                     Print(terminal, result);
                     terminal.Cancellation.ThrowIfCancellationRequested();
@@ -56,7 +57,7 @@ internal static class KernelBenchCommand
     }
 
     /// <summary>What to measure and for how long.</summary>
-    private sealed record Choice(string Filter, string[] Names, IReadOnlyList<BenchShape> Shapes, double Seconds, double Budget)
+    private sealed record Choice(string Filter, string[] Names, IReadOnlyList<BenchShape> Shapes, double Seconds, double Budget, bool EachKernel)
     {
         public IEnumerable<BenchCase> Cases(bool cuda) => (cuda ? KernelBench.CudaCases(Filter, Shapes) : KernelBench.CpuCases(Filter))
             .Where(item => Names.Length == 0 || Names.Contains(item.Op.Name, StringComparer.OrdinalIgnoreCase));
@@ -88,14 +89,14 @@ internal static class KernelBenchCommand
     private static IEnumerable<BenchResult> OnGpu(Terminal terminal, int index, IReadOnlyList<BenchCase> cases, Choice choice)
     {
         using CudaDevice device = CudaDevice.Open(index);
-        foreach (BenchResult result in KernelBench.RunOnCuda(device, cases, choice.Seconds, choice.Budget, terminal.Say)) yield return result;
+        foreach (BenchResult result in KernelBench.RunOnCuda(device, cases, choice.Seconds, choice.Budget, choice.EachKernel, terminal.Say)) yield return result;
     }
 
     private static void Print(Terminal terminal, BenchResult r)
     {
         string rates = string.Create(CultureInfo.InvariantCulture, $"{r.P20Us,10:0.##} {r.P50Us,10:0.##} {r.P80Us,10:0.##} {r.GigabytesPerSecond,8:0.##} {r.TeraflopsPerSecond,8:0.####}");
         string percent = r.RooflinePercent > 0 ? r.RooflinePercent.ToString("0.0", CultureInfo.InvariantCulture) + " %" : "";
-        terminal.Out.WriteLine($"{r.Op,-20} {r.Backend,-7} {r.Mode,-20} {r.DType,-5} {r.Shape,-26} {rates} {percent,8}");
+        terminal.Out.WriteLine($"{r.Op,-20} {r.Backend,-10} {r.Mode,-20} {r.DType,-5} {r.Shape,-26} {rates} {percent,8}");
         terminal.Out.Flush();
     }
 }

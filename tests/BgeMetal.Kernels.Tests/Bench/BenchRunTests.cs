@@ -1,4 +1,5 @@
 using BgeMetal.Kernels.Bench;
+using BgeMetal.Kernels.Primitives;
 using BgeMetal.Kernels.Runtime;
 using BgeMetal.Kernels.Tests.Cuda;
 
@@ -68,10 +69,49 @@ public sealed class BenchRunTests(EmulationFixture fixture)
         }
     }
 
-    private static float[] Run(KernelDevice device, Action<PeakArguments> kernel, uint operand, int iterations)
+    [Fact]
+    public void The_warp_group_peak_multiplies_what_lies_in_shared_memory_every_time()
+    {
+        const int iterations = 3;
+        double[] expected = PeakSums(PeakKernels.NoiseBF16, pattern => BF16.FromBits(pattern), Pair(BF16.ToBits(0.5f)), iterations);
+        double[] expectedHalf = PeakSums(PeakKernels.NoiseFP16, pattern => FP16.FromBits(pattern), Pair(FP16.ToBits(0.5f)), iterations);
+        Assert.True(expected.Select(sum => Math.Round(sum, 3)).Distinct().Count() > 200);
+        using PtxDevice interpreted = new(hasWarpGroups: true);
+        foreach (KernelDevice device in new KernelDevice[] { fixture.Device, interpreted })
+        {
+            Near(expected, Run(device, PeakKernels.WarpGroups<BF16>, Pair(BF16.ToBits(0.5f)), iterations, PeakKernels.NoiseBF16));
+            Near(expectedHalf, Run(device, PeakKernels.WarpGroups<FP16>, Pair(FP16.ToBits(0.5f)), iterations, PeakKernels.NoiseFP16));
+        }
+
+        static void Near(double[] expected, float[] actual)
+        {
+            for (int i = 0; i < actual.Length; i++) Assert.Equal(expected[i % expected.Length], actual[i], 1e-2);
+        }
+    }
+
+    // What each thread's accumulators add up to, from the layouts of the copy engine's boxes and of wgmma's accumulators.
+    private static double[] PeakSums(uint noise, Func<uint, float> read, uint operand, int iterations)
+    {
+        double Element(int box, int row, int k)
+        {
+            int address = TensorCopy.Swizzle((box * 64 * 128) + (row * 128) + (k * 2));
+            uint word = operand ^ (PeakKernels.Scatter((uint)(address / 4)) & noise);
+            return read((word >> (8 * (address & 2))) & 0xffff);
+        }
+        double[] sums = new double[PeakKernels.Threads], columns = [.. Enumerable.Range(0, 256 * 64).Select(i => Element(2, i / 64, i % 64))];
+        for (int t = 0; t < sums.Length; t++)
+            for (int i = 0; i < 128; i++)
+            {
+                int row = (16 * (t / 32 % 4)) + (t % 32 / 4) + (8 * (i / 2 % 2)), column = (8 * (i / 4)) + (2 * (t % 4)) + (i % 2);
+                for (int k = 0; k < 64; k++) sums[t] += iterations * Element(t / 128, row, k) * columns[(column * 64) + k];
+            }
+        return sums;
+    }
+
+    private static float[] Run(KernelDevice device, Action<PeakArguments> kernel, uint operand, int iterations, uint noise = 0)
     {
         using DeviceTensor<FP32> result = new(device, 1, 2 * PeakKernels.Threads);
-        device.Launch(kernel, new GridSize(2), new PeakArguments { Result = result.Start, Iterations = iterations, Operand = operand });
+        device.Launch(kernel, new GridSize(2), new PeakArguments { Result = result.Start, Iterations = iterations, Operand = operand, Noise = noise });
         device.Synchronize();
         result.AssertPaddingUntouched();
         return result.ToArray();

@@ -103,6 +103,21 @@ public sealed unsafe class GpuBenchTests(StubDriver stub)
     }
 
     [Fact]
+    public void A_product_can_be_timed_by_each_kernel_that_computes_it()
+    {
+        stub.Reset(freeBytes: 1_000_000_000);
+        using CudaDevice device = stub.Open();
+        BenchCase[] cases = [new(s_linear, new BenchShape("T=300 K=1024 N=256"), DType.BFloat16), new(s_linear, new BenchShape("T=8 K=64 N=63"), DType.BFloat16), new(s_linear, new BenchShape("T=8 K=64 N=64"), DType.Float32)];
+        BenchResult[] results = [.. KernelBench.RunOnCuda(device, cases, Settings(0) with { EachProductKernel = true }, _ => { })];
+        Assert.Equal(["cuda", "cuda-mma", "cuda-128", "cuda-256", "cuda-pair", "cuda", "cuda"], results[6..].Select(result => result.Backend));
+        Assert.Equal(ProductKernels.All, device.Products);
+        string[] functions = [.. stub.Log.Where(line => line.StartsWith("function ", StringComparison.Ordinal)).Select(line => line.Split('_')[^2])];
+        foreach (string tile in (string[])["WarpGroupTile128", "WarpGroupTile256", "WarpGroupPair128"]) Assert.Contains(tile, functions);
+        // The pair's grid: two pairs below each other, two columns.
+        Assert.Contains(stub.Log, line => line.StartsWith("launch grid 8 1 1 block 288 1 1 ", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void Every_operation_can_be_captured_it_neither_allocates_nor_waits()
     {
         // The stub answers a wait inside of a capture as the driver does, with an error.
@@ -112,7 +127,8 @@ public sealed unsafe class GpuBenchTests(StubDriver stub)
         List<string> notes = [];
         BenchResult[] results = [.. KernelBench.RunOnCuda(device, cases, Settings(0) with { FewestSamples = 1 }, notes.Add)];
         Assert.Single(notes);
-        Assert.Equal(cases.Length, results.Length - 4);
+        Assert.Equal(["MultiplyAdd", "TensorCores", "WarpGroups", "TensorCores", "WarpGroups", "Copy"], results[..6].Select(result => result.Op));
+        Assert.Equal(cases.Length, results.Length - 6);
     }
 
     [Fact]

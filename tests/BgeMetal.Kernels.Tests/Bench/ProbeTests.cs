@@ -67,6 +67,29 @@ public sealed class ProbeTests(StubDriver stub)
     }
 
     [Fact]
+    public void Clusters_that_do_not_all_run_at_once_are_a_failure()
+    {
+        KernelDescriptor pair = KernelRegistry.All.First(kernel => kernel.ClusterBlocks == 2);
+        stub.Reset(freeBytes: 100_000_000);
+        using CudaDevice device = stub.Open();
+        ProbeSettings settings = s_small with { LoadsOnly = true, Kernels = [s_kernels[0], pair] };
+        ProbeReport report = DeviceProbe.Run(device, settings, _ => { }, openMs: 0);
+        // Four multiprocessors with room for two blocks each.
+        Assert.Contains("clusters of grid 8 block 288 shared 114736", stub.Log);
+        Assert.Equal(4, Fact(report, "clusters at once, fewest of any kernel"));
+        Assert.Empty(report.Failures);
+        stub.SetClusters(3);
+        try
+        {
+            Assert.Equal(new ProbeFailure(pair.Name, "3 clusters run at once, the grid has up to 4"), Assert.Single(DeviceProbe.Run(device, settings, _ => { }, openMs: 0).Failures));
+        }
+        finally
+        {
+            stub.SetClusters(4);
+        }
+    }
+
+    [Fact]
     public void A_table_that_is_none_says_where() =>
         Assert.Equal("line 2: 'a,sm_90,128,many' is not kernel,architecture,threads,registers,..", Assert.Throws<FormatException>(() => new AssembledTable(["# x", "a,sm_90,128,many"])).Message);
 

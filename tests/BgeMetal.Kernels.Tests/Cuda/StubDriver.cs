@@ -48,6 +48,9 @@ public sealed unsafe class StubDriver : IDisposable
         ((delegate* unmanaged<int, int, int, ulong, int, void>)Export("stub_reset"))(version, devices, major, freeBytes, loadResult);
     }
 
+    /// <summary>Sets how many clusters the driver says run at once; it stays so until it is set again.</summary>
+    public void SetClusters(int count) => ((delegate* unmanaged<int, void>)Export("stub_clusters"))(count);
+
     /// <summary>Opens a device of the stub; nothing is read from or written to the user's cache.</summary>
     public CudaDevice Open(int index = 0) => CudaDevice.Open(DriverApi.Load(Path), index, new KernelCache(null));
 

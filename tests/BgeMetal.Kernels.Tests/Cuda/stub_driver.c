@@ -129,6 +129,12 @@ int cuFuncGetAttribute(int *value, int attribute, void *function) {
     return 0;
 }
 int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *function, int threads, size_t shared) { *blocks = 3; return 0; }
+static int clusters_at_once = STUB_MULTIPROCESSORS;
+int cuOccupancyMaxActiveClusters(int *clusters, void *function, const unsigned *configuration) {
+    note("clusters of grid %u block %u shared %u\n", configuration[0], configuration[3], configuration[6]);
+    *clusters = clusters_at_once; return 0;
+}
+void stub_clusters(int count) { clusters_at_once = count; }
 int cuModuleUnload(void *module) { note("unload\n"); return 0; }
 int cuModuleGetFunction(void **function, void *module, const char *name) { *function = (void *)0x91; note("function %s\n", name); return 0; }
 int cuFuncSetAttribute(void *function, int attribute, int value) { note("attribute %d = %d\n", attribute, value); return 0; }
