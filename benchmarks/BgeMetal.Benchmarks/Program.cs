@@ -16,6 +16,7 @@ RootCommand root = new("Speed of BgeMetal against its peers. Anything else than 
     StartUpCommand.CreatePeer(),
     LaunchesCommand.Create(),
     KernelStartCommand.Create(),
+    ProductPlanCommand.Create(),
 };
 bool known = args.Length == 0 || args[0] is "--help" or "-h" or "--version" || root.Subcommands.Any(command => command.Name == args[0] || command.Aliases.Contains(args[0]));
 if (!known)
