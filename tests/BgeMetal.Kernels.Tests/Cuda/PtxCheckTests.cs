@@ -101,6 +101,40 @@ public sealed class PtxCheckTests : IDisposable
     public void A_copy_of_nothing_may_come_from_anywhere() => Passes("cp.async.cg.shared.global [%a], [%g+4096], 16, 0;\n");
 
     [Fact]
+    public void Values_that_nobody_wrote_are_read_and_not_used()
+    {
+        const string store = "st.global.u32 [%g], %v;\n", uses = "of thread 0 uses a value that nobody wrote";
+        Passes("ld.shared.u32 %v, [%mine];\n");
+        Fails("ld.shared.u32 %v, [%mine];\n" + store, $"'st.global.u32 [%g], %v' {uses}");
+        Fails("ld.shared.u32 %v, [%mine];\nadd.u32 %v, %v, 1;\nst.shared.u32 [%mine], %v;\nld.shared.u32 %w, [%mine];\nst.global.u32 [%g], %w;\n", $"'st.global.u32 [%g], %w' {uses}");
+        Fails("ld.shared.u32 %v, [%mine];\nsetp.eq.u32 %p, %v, 0;\n@%p bra $OVER;\n" + Over, $"'@%p bra $OVER' {uses}");
+        Fails("ld.shared.u32 %v, [%mine];\nld.shared.u32 %w, [%v];\n", $"'ld.shared.u32 %w, [%v]' {uses}");
+        Fails("ld.shared.u32 %v, [%mine];\nshfl.sync.bfly.b32 %v, %v, 1, 31, 0xffffffff;\n" + store, uses);
+        Fails("st.global.f32 [%g], %f9;\n", $"'st.global.f32 [%g], %f9' {uses}");
+    }
+
+    [Fact]
+    public void What_is_masked_away_is_not_used()
+    {
+        const string halfWritten = "st.shared.b16 [%mine], %h;\nld.shared.u32 %v, [%mine];\n", store = "st.global.u32 [%g], %v;\n";
+        Fails(halfWritten + store, "uses a value that nobody wrote");
+        Passes(halfWritten + "and.b32 %v, %v, 65535;\n" + store);
+        Passes(halfWritten + "shl.b32 %v, %v, 16;\n" + store);
+        Fails(halfWritten + "shr.u32 %v, %v, 16;\n" + store, "uses a value that nobody wrote");
+        Passes("ld.shared.u32 %v, [%mine];\nsetp.ne.u32 %p, %t, %t;\nselp.b32 %v, %v, %t, %p;\n" + store);
+    }
+
+    [Fact]
+    public void Device_memory_is_written_before_it_is_read()
+    {
+        const string copied = "cp.async.cg.shared.global [%a], [%g], 16, 16;\ncp.async.commit_group;\ncp.async.wait_group 0;\nld.shared.u32 %v, [%a];\nst.global.u32 [%g], %v;\n";
+        Passes(copied);
+        Fails(copied, "'st.global.u32 [%g], %v' of thread 0 uses a value that nobody wrote", fill: 255);
+        Fails("ld.global.u32 %v, [%g];\nst.global.u32 [%g], %v;\n", "uses a value that nobody wrote", fill: 255);
+        Passes("st.global.u32 [%g], %t;\nld.global.u32 %v, [%g];\nst.global.u32 [%g], %v;\n", fill: 255);
+    }
+
+    [Fact]
     public void Blocks_of_a_grid_leave_each_other_s_memory_alone()
     {
         Passes("st.global.u32 [%g], %t;\n");
@@ -143,26 +177,26 @@ public sealed class PtxCheckTests : IDisposable
 
         """;
 
-    private void Passes(string body, int threads = 128, int shared = 4096, int blocks = 1) => Run(body, threads, shared, blocks);
+    private void Passes(string body, int threads = 128, int shared = 4096, int blocks = 1, byte fill = 0) => Run(body, threads, shared, blocks, fill);
 
-    private void Fails(string body, string says, string saysToo = "", int threads = 128, int shared = 4096, int blocks = 1)
+    private void Fails(string body, string says, string saysToo = "", int threads = 128, int shared = 4096, int blocks = 1, byte fill = 0)
     {
-        string message = Assert.Throws<InvalidOperationException>(() => Run(body, threads, shared, blocks)).Message;
+        string message = Assert.Throws<InvalidOperationException>(() => Run(body, threads, shared, blocks, fill)).Message;
         Assert.Contains(says, message, StringComparison.Ordinal);
         Assert.Contains(saysToo, message, StringComparison.Ordinal);
     }
 
     // %t thread, %s shared memory, %mine and %next a word of this thread's and of the next one's, %a and %g 16 bytes of its own in shared and device memory, %e 8 bytes from a multiple of 1024 on.
-    private void Run(string body, int threads, int shared, int blocks)
+    private void Run(string body, int threads, int shared, int blocks, byte fill)
     {
         using DeviceMemory memory = _device.Allocate(2048);
-        _device.Fill(memory.Address, 0, 2048);
+        _device.Fill(memory.Address, fill, 2048);
         string align = body.Contains("wgmma", StringComparison.Ordinal) ? ".align 1024" : ".align 16";
         string text = $$"""
             .extern .shared {{align}} .b8 memory[];
             .visible .entry Test(.param .align 8 .b8 arguments[8])
             {
-            .reg .b32 %t, %n, %s, %s1024, %mine, %next, %a, %e, %v, %w; .reg .b64 %g, %base, %e64, %da, %db; .reg .b16 %h; .reg .pred %p; .reg .f32 %f<4>;
+            .reg .b32 %t, %n, %s, %s1024, %mine, %next, %a, %e, %v, %w; .reg .b64 %g, %base, %e64, %da, %db; .reg .b16 %h; .reg .pred %p; .reg .f32 %f<10>;
             mov.u32 %t, %tid.x;
             mov.u32 %s, __dyn_shared_alloca;
             mov.u32 %s1024, %s;

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Concurrent;
 using System.Runtime.InteropServices;
 using BgeMetal.Kernels.Runtime;
 
@@ -11,6 +12,8 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 /// </summary>
 public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups = false) : KernelDevice
 {
+    private static readonly ConcurrentDictionary<KernelDescriptor, (string Text, Lazy<PtxProgram> Program)> s_texts = new();
+
     private readonly Dictionary<KernelDescriptor, PtxProgram> _programs = [];
     private readonly PtxAllocations _memory = new();
     private readonly PtxShadow _shared = new(PtxBlock.MostSharedBytes);
@@ -18,6 +21,9 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
 
     /// <summary>Changes each kernel's text before it is run: to see that a mistake is noticed.</summary>
     public Func<string, string> Change { get; init; } = text => text;
+
+    /// <summary>The kernels that were launched.</summary>
+    public IReadOnlyCollection<KernelDescriptor> Launched => _programs.Keys;
 
     /// <summary>Whether races, accesses outside of memory and the like are looked for (<see cref="PtxChecks"/>).</summary>
     public bool IsChecked { get; init; } = true;
@@ -78,9 +84,21 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
     {
         KernelDescriptor descriptor = loaded.Descriptor;
         if (!_programs.TryGetValue(descriptor, out PtxProgram? program))
-            _programs.Add(descriptor, program = PtxProgram.Parse(Change(PtxCompiler.Compile(descriptor, descriptor.TargetFor("sm_90")))));
+            _programs.Add(descriptor, program = Load(descriptor));
         byte[] bytes = MemoryMarshal.AsBytes(new ReadOnlySpan<TArguments>(in arguments)).ToArray();
         Run(program, descriptor.Name, descriptor.Threads, descriptor.SharedBytes, grid, bytes);
+    }
+
+    // Compiling takes longer than most kernels of the tests.
+    private PtxProgram Load(KernelDescriptor descriptor)
+    {
+        (string text, Lazy<PtxProgram> program) = s_texts.GetOrAdd(descriptor, static kernel =>
+        {
+            string compiled = PtxCompiler.Compile(kernel, kernel.TargetFor("sm_90"));
+            return (compiled, new Lazy<PtxProgram>(() => PtxProgram.Parse(compiled)));
+        });
+        string changed = Change(text);
+        return changed == text ? program.Value : PtxProgram.Parse(changed);
     }
 
     /// <summary>Runs a program block by block.</summary>

@@ -53,7 +53,8 @@ internal sealed partial class PtxProgram
         int start = 0;
         for (int i = 0; i < body.Length; i++)
         {
-            bool blank = string.IsNullOrWhiteSpace(body[start..i]);
+            if (body[i] is not ('{' or '}' or ':' or ';')) continue;
+            bool blank = body.AsSpan(start, i - start).IsWhiteSpace();
             if (blank && body[i] == '{') _scopes.Add([]);
             else if (blank && body[i] == '}') _scopes.RemoveAt(_scopes.Count - 1);
             else if (body[i] == ':' && body[i + 1] != ':' && body[i - 1] != ':') _labels[body[start..i].Trim()] = Code.Count;

@@ -1,0 +1,132 @@
+using System.Text.RegularExpressions;
+using BgeMetal.Kernels.Cuda;
+using BgeMetal.Kernels.Primitives;
+using BgeMetal.Testing;
+
+namespace BgeMetal.Kernels.Tests.Cuda;
+
+/// <summary>
+/// Every instruction that orders the threads of a kernel taken out of its text, one at a time: <see cref="PtxChecks"/> must miss it. This shows at once that mistakes in real kernels
+/// are found and that the kernels wait for nothing in vain.
+/// </summary>
+public sealed partial class PtxBarrierTests
+{
+    private static readonly Action<PtxDevice>[] s_operations =
+    [
+        device => Multiply<BF16>(device, 20, 264, 40),
+        device => Multiply<BF16>(device, 20, 64, 40),
+        device => Multiply<FP32>(device, 9, 24, 20),
+        device => Attend<BF16>(device, new(1, 32, 70)),
+        device => Attend<BF16>(device, new(1, 32, [2], [0])),
+        device => Attend<FP32>(device, new(1, 32, 70)),
+        device => Attend<FP32>(device, new(1, 32, [2], [0])),
+        Sum,
+        Normalise,
+    ];
+
+    // What the kernels keep although nothing that can be interpreted here needs it.
+    private static readonly (string What, string Why)[] s_spare =
+    [
+        ("cp.async.wait_group 0", "behind the main loop of a product only empty groups are left"),
+        ("fence.proxy.async", "behind mbarrier.init the other fence does"),
+        ("AttentionForward_Attend_FP32", "binary32 fragments are read where they are used, behind the next barrier"),
+        ("AttentionBackward_Keys_FP32", "the same"),
+        ("AttentionBackward_Queries_FP32", "the same"),
+    ];
+
+    [Fact]
+    public void Every_barrier_wait_and_fence_of_the_kernels_is_missed() => AssertMissed(s_operations, hasWarpGroups: false, expected: 60);
+
+    [Fact]
+    public void Every_barrier_wait_and_fence_of_a_warp_group_s_product_is_missed() => AssertMissed([MultiplyByWarpGroups], hasWarpGroups: true, expected: 6);
+
+    private static void AssertMissed(Action<PtxDevice>[] operations, bool hasWarpGroups, int expected)
+    {
+        Dictionary<string, List<Action<PtxDevice>>> launched = [];
+        foreach (Action<PtxDevice> operation in operations)
+            Run(operation, hasWarpGroups, text =>
+            {
+                if (!launched.TryGetValue(text, out List<Action<PtxDevice>>? by)) launched.Add(text, by = []);
+                by.Add(operation);
+                return text;
+            });
+        List<string> unmissed = [];
+        int tried = 0;
+        foreach ((string text, List<Action<PtxDevice>> by) in launched)
+            foreach (Match order in Orders().Matches(text))
+            {
+                tried++;
+                string what = $"{order.Value} in line {text[..order.Index].Count(c => c == '\n') + 1} of {EntryName().Match(text).Groups[1].Value}";
+                if (!s_spare.Any(spare => what.Contains(spare.What, StringComparison.Ordinal)) && !by.Any(operation => IsMissed(operation, hasWarpGroups, text, order))) unmissed.Add(what);
+            }
+        Assert.True(tried >= expected, $"{tried} instructions");
+        Assert.True(unmissed.Count == 0, string.Join(Environment.NewLine, unmissed));
+    }
+
+    private static bool IsMissed(Action<PtxDevice> operation, bool hasWarpGroups, string text, Match order)
+    {
+        try
+        {
+            Run(operation, hasWarpGroups, other => other == text ? text.Remove(order.Index, order.Length) : other);
+            return false;
+        }
+        catch (InvalidOperationException)
+        {
+            return true;
+        }
+    }
+
+    private static void Run(Action<PtxDevice> operation, bool hasWarpGroups, Func<string, string> change)
+    {
+        using PtxDevice device = new(1, hasWarpGroups) { Change = change };
+        operation(device);
+    }
+
+    private static void Multiply<T>(PtxDevice device, int rows, int inputs, int outputs) where T : unmanaged, IElement
+    {
+        RandomData data = new(1);
+        using DeviceTensor<T> x = new(device, data.Integers(rows * inputs, 2), rows, inputs), w = new(device, data.Integers(outputs * inputs, 1), outputs, inputs), y = new(device, rows, outputs);
+        Linear.Forward(device, new(rows, inputs, outputs), x.Matrix, w.Matrix, default, LinearActivation.None, default, default, y.Matrix, default);
+    }
+
+    private static void MultiplyByWarpGroups(PtxDevice device)
+    {
+        (int rows, int inputs, int outputs) = (64, 384, 64);
+        RandomData data = new(31);
+        using DeviceTensor<BF16> x = new(device, data.Integers(rows * inputs, 2), rows, inputs), w = new(device, data.Integers(outputs * inputs, 1), outputs, inputs);
+        using DeviceTensor<FP32> y = new(device, rows, outputs, padding: 0);
+        (GemmPlan.Choose<BF16, Nt>(device, rows, outputs, inputs, x.Matrix, w.Matrix, default) with { WarpGroups = WarpGroupTiling.Tile256 }).Run<BF16, Nt, Partial>(new(y.Start, rows, outputs));
+    }
+
+    private static void Attend<T>(PtxDevice device, AttentionSetting setting) where T : unmanaged, IElement
+    {
+        using AttentionProblem<T> problem = new(device, setting);
+        problem.Forward();
+        problem.Backward();
+    }
+
+    private static void Sum(PtxDevice device)
+    {
+        (int rows, int columns) = (70, 13);
+        using DeviceTensor<BF16> dy = new(device, new RandomData(7).Integers(rows * columns, 8), rows, columns);
+        using DeviceTensor<FP32> bias = new(device, new double[columns], 1, columns), work = new(device, 16, columns, padding: 0);
+        Linear.BackwardBias(device, rows, columns, dy.Matrix, bias.Start, new Workspace(work.Start, 16L * columns));
+    }
+
+    private static void Normalise(PtxDevice device)
+    {
+        (int rows, int hidden) = (5, 264);
+        RandomData data = new(3);
+        using DeviceTensor<FP32> x = new(device, data.Uniform(rows * hidden), rows, hidden), gamma = new(device, data.Uniform(hidden), 1, hidden), dx = new(device, rows, hidden),
+            mean = new(device, data.Uniform(rows), 1, rows), rstd = new(device, data.Uniform(rows), 1, rows), work = new(device, 6, hidden, padding: 0),
+            parameters = new(device, new double[2 * hidden], 1, 2 * hidden);
+        LayerNorm.Backward(device, x.Matrix, x.Matrix, rows, hidden, gamma.Start, mean.Start, rstd.Start, false, dx.Matrix, default, default,
+            parameters.Start, new(parameters.Start.Address + (4L * hidden)), new(work.Start, 6L * hidden));
+    }
+
+    [GeneratedRegex(@"(?<![\w.])(bar\.sync|bar\.warp\.sync|cp\.async\.wait_group|wgmma\.fence|wgmma\.wait_group|fence)\b[^;]*;")]
+    private static partial Regex Orders();
+
+    [GeneratedRegex(@"\.entry\s+(\w+)")]
+    private static partial Regex EntryName();
+}
