@@ -44,9 +44,10 @@ internal sealed unsafe class CudaModules(CudaDevice device, KernelCache cache)
         device.Bind();
         begin = Stopwatch.GetTimestamp();
         nint module = LoadModule(kernel, text), function = 0;
-        double driverMs = Stopwatch.GetElapsedTime(begin).TotalMilliseconds;
         _modules.Add(module);
+        // Where modules are loaded lazily, the driver's default, the machine code gets onto the GPU here and not at the first launch, which may be one that is captured.
         fixed (byte* pointer = name) _api.Check(_api.cuModuleGetFunction(&function, module, pointer), $"find {kernel.Name} in its module");
+        double driverMs = Stopwatch.GetElapsedTime(begin).TotalMilliseconds;
         if (kernel.SharedBytes > StaticSharedLimit)
         {
             _api.Check(_api.cuFuncSetAttribute(function, MaxDynamicSharedSize, kernel.SharedBytes), $"give {kernel.Name} {kernel.SharedBytes} bytes of shared memory");

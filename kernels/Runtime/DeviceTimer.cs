@@ -37,6 +37,7 @@ public sealed unsafe class DeviceTimer : IDisposable
     {
         if (_disposed) return;
         _disposed = true;
+        if (_device.IsDisposed) return;
         _device.Bind();
         _device.Api.cuEventDestroy(_start);
         _device.Api.cuEventDestroy(_stop);

@@ -97,8 +97,11 @@ public abstract class KernelDevice : IDisposable
     /// <summary>Copies <paramref name="source"/> to the device and waits.</summary>
     public unsafe void Upload<T>(ReadOnlySpan<T> source, DevicePointer<T> target) where T : unmanaged
     {
-        fixed (T* pointer = source) CopyToDevice((nint)pointer, target.Address, (long)source.Length * sizeof(T));
-        Synchronize();
+        fixed (T* pointer = source)
+        {
+            CopyToDevice((nint)pointer, target.Address, (long)source.Length * sizeof(T));
+            Synchronize();
+        }
     }
 
     /// <summary>Waits, and copies from the device into <paramref name="target"/>.</summary>

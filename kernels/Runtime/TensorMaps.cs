@@ -30,7 +30,8 @@ internal sealed unsafe class TensorMaps(DriverApi api)
 
     private TensorMap Encode(in TensorView view)
     {
-        const int alignment = 64;
+        // The engine asks for 64; cuda.h declares the type aligned to 128 since CUDA 13.
+        const int alignment = 128;
         byte* space = stackalloc byte[TensorMap.SizeBytes + alignment];
         TensorMap* map = (TensorMap*)((long)(space + alignment - 1) & -alignment);
         ulong* sizes = stackalloc ulong[] { (ulong)view.Columns, (ulong)view.Rows };

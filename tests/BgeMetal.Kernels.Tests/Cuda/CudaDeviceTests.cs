@@ -217,6 +217,66 @@ public sealed class CudaDeviceTests(StubDriver stub)
     }
 
     [Fact]
+    public void A_timer_may_outlive_its_device()
+    {
+        stub.Reset();
+        CudaDevice device = stub.Open();
+        DeviceTimer timer = new(device);
+        device.Dispose();
+        timer.Dispose();
+    }
+
+    [Fact]
+    public void Any_thread_enters_the_context_before_its_first_call()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        Exception? failure = null;
+        foreach (Action<CudaDevice> call in (Action<CudaDevice>[])[d => d.Allocate(8).Dispose(), d => d.AllocatePinned(8).Dispose(), d => d.Synchronize(), d => d.CreateMark().Dispose(),
+            d => d.MemoryInfo(), d => new DeviceTimer(d).Dispose(), d => d.Launch(ColumnSum.Finish, new GridSize(1), default(SlabSumArguments)), d => d.Capture(() => { }).Dispose()])
+        {
+            Thread other = new(() => failure ??= Record.Exception(() => call(device)));
+            other.Start();
+            other.Join();
+        }
+        Assert.Null(failure);
+    }
+
+    [Fact]
+    public unsafe void The_driver_refuses_what_a_gpu_would()
+    {
+        stub.Reset();
+        using CudaDevice device = stub.Open();
+        DriverApi api = device.Api;
+        nint function = 0, mark = 0, module = 0x81;
+        long address = 0;
+        byte name = 0, bytes = 0;
+        void* parameter = &bytes;
+        int answer = -1;
+        Thread stranger = new(() =>
+        {
+            long nothing = 0;
+            answer = api.cuMemAlloc(&nothing, 8);
+        });
+        stranger.Start();
+        stranger.Join();
+        Assert.Equal(201, answer);
+        Assert.Equal(400, api.cuMemsetD8Async(address, 0, 0, 0));
+        Assert.Equal(0, api.cuModuleGetFunction(&function, module, &name));
+        Assert.Equal(1, api.cuLaunchKernel(function, 1, 1, 1, 32, 1, 1, (48 * 1024) + 1, device.Stream, &parameter, null));
+        Assert.Equal(1, api.cuLaunchKernel(function, 1, 65536, 1, 32, 1, 1, 0, device.Stream, &parameter, null));
+        Assert.Equal(0, api.cuFuncSetAttribute(function, 8, 100_000));
+        Assert.Equal(0, api.cuLaunchKernel(function, 1, 1, 1, 32, 1, 1, 100_000, device.Stream, &parameter, null));
+        Assert.Equal(0, api.cuEventCreate(&mark, 2));
+        float time = 0;
+        Assert.Equal(400, api.cuEventElapsedTime(&time, mark, mark));
+        Assert.Equal(0, api.cuStreamBeginCapture(device.Stream, 2));
+        Assert.Equal(906, api.cuMemsetD8Async(address, 0, 0, 0));
+        nint graph = 0;
+        Assert.Equal(0, api.cuStreamEndCapture(device.Stream, &graph));
+    }
+
+    [Fact]
     public void Timers_pinned_memory_and_disposal_reach_the_driver()
     {
         stub.Reset();
