@@ -40,6 +40,25 @@ public sealed partial class PtxBarrierTests
     [Fact]
     public void Every_barrier_wait_and_fence_of_a_warp_group_s_product_is_missed() => AssertMissed([MultiplyByWarpGroups], hasWarpGroups: true, expected: 6);
 
+    [Fact]
+    public void A_stage_that_is_read_or_filled_too_early_is_named_with_both_instructions()
+    {
+        string early = Failure(text => TransferWait().Replace(text, "setp.eq.b32 p, 0, 0;", 1));
+        string over = Failure(text => text.Replace("wgmma.wait_group.sync.aligned 1", "wgmma.wait_group.sync.aligned 3", StringComparison.Ordinal));
+        Assert.Matches("'wgmma.mma_async.* of warp 0 reads shared byte .*, which nobody wrote", early);
+        Assert.Matches("'cp.async.bulk.tensor.* of thread 256 overwrites shared byte .*, which 'wgmma.mma_async.* of warp . reads with nothing between that orders them", over);
+    }
+
+    [Fact]
+    public void What_threads_wrote_is_filled_by_the_copy_engine_behind_a_fence_alone()
+    {
+        string With(string between, string text) => Copy().Replace(text, match => $"st.shared.b32 [{match.Groups[1].Value}], 0;\n{between}{match.Value}", 1);
+        Run(MultiplyByWarpGroups, hasWarpGroups: true, text => With("fence.proxy.async.shared::cta;\n", text));
+        Assert.Matches("'cp.async.bulk.tensor.* of thread 256 overwrites shared byte .*, which 'st.shared.b32 .* of thread 256 writes with no fence.proxy.async behind it", Failure(text => With("", text)));
+    }
+
+    private static string Failure(Func<string, string> change) => Assert.Throws<InvalidOperationException>(() => Run(MultiplyByWarpGroups, hasWarpGroups: true, change)).Message;
+
     private static void AssertMissed(Action<PtxDevice>[] operations, bool hasWarpGroups, int expected)
     {
         Dictionary<string, List<Action<PtxDevice>>> launched = [];
@@ -126,6 +145,12 @@ public sealed partial class PtxBarrierTests
 
     [GeneratedRegex(@"(?<![\w.])(bar\.sync|bar\.warp\.sync|cp\.async\.wait_group|wgmma\.fence|wgmma\.wait_group|fence)\b[^;]*;")]
     private static partial Regex Orders();
+
+    [GeneratedRegex(@"mbarrier\.try_wait[^;]*;")]
+    private static partial Regex TransferWait();
+
+    [GeneratedRegex(@"cp\.async\.bulk\.tensor[^\[]*\[([^\]]*)\]")]
+    private static partial Regex Copy();
 
     [GeneratedRegex(@"\.entry\s+(\w+)")]
     private static partial Regex EntryName();

@@ -7,8 +7,8 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 /// block and between the blocks of a launch, which nothing orders.
 /// </summary>
 /// <remarks>
-/// Not seen: what another run would do (a branch not taken, other sizes); misuse of volatile and relaxed accesses, which the kernels do not have; a bulk copy's or a product's reads of memory that is
-/// overwritten by a thread that learnt of its end without being told by a barrier.
+/// Not seen: what another run would do (a branch not taken, other sizes); bank conflicts; a write to what a bulk copy reads of device memory, from its issue on, by who knows of the issue; values
+/// that nobody wrote inside of a wgmma's result, because its operands must be written whole. Atomics, volatile and relaxed accesses and clusters are not understood: no kernel has them.
 /// </remarks>
 internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxShadow shared, int sharedStart, int sharedEnd, int threads, int serial, int firstSerial, string place)
 {
@@ -95,6 +95,13 @@ internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxSh
     {
         PtxAllocations.Allocation memory = Find(thread, at, size);
         Report(memory.Shadow.Read(at - memory.Address, size, Actor(thread) with { FirstBlock = firstSerial, Clocks = _clocks }), thread.Position, "copies", "device", thread.Index);
+    }
+
+    /// <summary>A bulk copy brings a pair of bytes.</summary>
+    public void BoxValue(int target, long source)
+    {
+        PtxAllocations.Allocation memory = device.Find(source, 2);
+        shared.Define(target, 2, memory.Shadow, source - memory.Address);
     }
 
     /// <summary>A bulk copy has come, in the phase that its barrier is in.</summary>

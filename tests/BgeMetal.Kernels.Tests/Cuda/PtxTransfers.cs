@@ -74,7 +74,9 @@ internal sealed unsafe class PtxTransfers(PtxBlock block)
             {
                 int row = firstRow + r, column = firstColumn + c, address = target + (r * 128) + (c * 2);
                 bool inside = row >= 0 && row < view.Rows && column >= 0 && column < view.Columns;
-                ushort bits = inside ? *(ushort*)(view.Address + (row * view.StrideBytes) + (column * 2L)) : (ushort)0;
+                long source = view.Address + (row * view.StrideBytes) + (column * 2L);
+                ushort bits = inside ? *(ushort*)source : (ushort)0;
+                if (inside) block.Checks?.BoxValue(PtxWarpGroup.Swizzle(address), source);
                 MemoryMarshal.Write(block.Shared.AsSpan(PtxWarpGroup.Swizzle(address)), in bits);
             }
         block.Checks?.BoxEnds(target, view.BoxRows * 128, barrier, at);
