@@ -57,6 +57,9 @@ public sealed class BenchOp
     /// <summary>Whether it is one matrix product with what follows it, which several kernels can compute.</summary>
     internal bool IsProduct => Flops == "2 T K N";
 
+    /// <summary>Whether it is an attention that Hopper has kernels of its own for, where a head is not too wide.</summary>
+    internal bool HasWarpGroupAttention => Name is "Attention" or "AttentionDropout" or "AttentionRagged";
+
     /// <summary>Operations and bytes of one call.</summary>
     /// <exception cref="KeyNotFoundException">The shape lacks a size that a formula names.</exception>
     public (double Flops, double Bytes) Cost(BenchShape shape, DType dtype)

@@ -28,8 +28,8 @@ internal sealed record CudaBenchSettings
     /// <summary>Elements of workspace.</summary>
     public long WorkspaceLength { get; init; } = Linear.AmpleWorkspace;
 
-    /// <summary>On Hopper: products by each kernel that can compute them too, one after the other, besides the one that is chosen.</summary>
-    public bool EachProductKernel { get; init; }
+    /// <summary>On Hopper: products and attention by each kernel that can compute them too, one after the other, besides the one that is chosen.</summary>
+    public bool EachKernel { get; init; }
 
     /// <summary>Another cuBLAS than the machine's, for tests.</summary>
     public string? CublasPath { get; init; }
@@ -94,7 +94,7 @@ internal sealed class CudaBench : IDisposable
     public IEnumerable<BenchResult> Measure(BenchCase item, double seconds)
     {
         bool hasPeer = _cublas is not null && item.Op.Peer != CublasForm.None;
-        IReadOnlyList<(string Name, ProductKernels Kernel)> each = HasEachProductKernel(item) ? ProductKernelNames.All : [];
+        IReadOnlyList<(string Name, ProductKernels Kernel)> each = KernelsOf(item);
         _seconds = seconds / (1 + (hasPeer ? 1 : 0) + each.Count);
         yield return Measure(item, "cuda", operands => item.Op.Cuda!(operands, item.Shape, item.DType));
         foreach ((string name, ProductKernels kernel) in each)
@@ -113,9 +113,12 @@ internal sealed class CudaBench : IDisposable
 
     private Workspace Workspace => new(_workspace.Slice<FP32>(0, _settings.WorkspaceLength), _settings.WorkspaceLength);
 
-    // Rows of 16 bytes, without which all would be mma.sync.
-    private bool HasEachProductKernel(BenchCase item) => _settings.EachProductKernel && _device.HasWarpGroups && item.DType != DType.Float32
-        && item.Op.IsProduct && ((item.Shape["K"] | item.Shape["N"]) & 7) == 0;
+    // Which of a case's kernels are timed besides the one that is chosen: all of a product whose rows are 16 bytes, without which all would be mma.sync, and mma.sync of an attention that
+    // would take wgmma.
+    private IReadOnlyList<(string Name, ProductKernels Kernel)> KernelsOf(BenchCase item) =>
+        !_settings.EachKernel || !_device.HasWarpGroups || item.DType == DType.Float32 ? []
+        : item.Op.IsProduct ? ((item.Shape["K"] | item.Shape["N"]) & 7) == 0 ? ProductKernelNames.All : []
+        : item.Op.HasWarpGroupAttention && item.Shape["Dh"] <= 64 ? [ProductKernelNames.All[0]] : [];
 
     private BenchResult MeasureOnly(ProductKernels kernel, BenchCase item, string backend)
     {

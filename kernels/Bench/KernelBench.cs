@@ -42,14 +42,14 @@ public static class KernelBench
     /// <param name="cases">What to measure.</param>
     /// <param name="seconds">Time to spend on a case at most; a few samples are always taken.</param>
     /// <param name="budgetSeconds">Time to spend on everything: cases get less, and the last ones are left out, where it does not suffice. 0 for no limit.</param>
-    /// <param name="eachProductKernel">On Hopper: time products by each kernel that can compute them besides the chosen one, as backends cuda-mma, cuda-128, cuda-256 and cuda-pair.</param>
+    /// <param name="eachKernel">On Hopper: time products by each kernel that can compute them besides the chosen one, as backends cuda-mma, cuda-128, cuda-256 and cuda-pair.</param>
     /// <param name="report">Takes a line about what is left out, and whether there is a peer.</param>
     /// <exception cref="DeviceException">A kernel fails.</exception>
-    public static IEnumerable<BenchResult> RunOnCuda(CudaDevice device, IReadOnlyList<BenchCase> cases, double seconds, double budgetSeconds, bool eachProductKernel, Action<string> report)
+    public static IEnumerable<BenchResult> RunOnCuda(CudaDevice device, IReadOnlyList<BenchCase> cases, double seconds, double budgetSeconds, bool eachKernel, Action<string> report)
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(report);
-        return RunOnCuda(device, cases, new CudaBenchSettings { Seconds = seconds, BudgetSeconds = budgetSeconds, EachProductKernel = eachProductKernel, RotateBytes = 2L * device.SecondLevelCacheBytes }, report);
+        return RunOnCuda(device, cases, new CudaBenchSettings { Seconds = seconds, BudgetSeconds = budgetSeconds, EachKernel = eachKernel, RotateBytes = 2L * device.SecondLevelCacheBytes }, report);
     }
 
     internal static IEnumerable<BenchResult> RunOnCuda(KernelDevice device, IReadOnlyList<BenchCase> cases, CudaBenchSettings settings, Action<string> report)

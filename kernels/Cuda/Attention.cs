@@ -34,6 +34,7 @@ public static class Attention
     {
         ArgumentNullException.ThrowIfNull(device);
         Check(shape, q.IsAligned && k.IsAligned && v.IsAligned && output.IsAligned);
+        AttentionPlan plan = AttentionPlan.Forward<T>(device, shape, !visible.IsNull);
         AttentionArguments<T> arguments = new()
         {
             Q = q,
@@ -47,13 +48,11 @@ public static class Attention
             Visible = visible,
             TotalQueries = shape.Queries,
             HeadDim = shape.HeadDim,
+            Tiles = plan.Tiles(shape.LongestQueries),
             Scale = shape.Scale,
             Factor = shape.Scale * DeviceMath.Log2E,
         };
-        bool warpGroups = device.HasWarpGroups && T.SizeShift == 1 && shape.HeadDim <= 64 && visible.IsNull;
-        int rows = warpGroups && shape.LongestQueries > Rows64.Count ? Rows128.Count : AttentionTile.Rows;
-        arguments.Tiles = Tiles(shape.LongestQueries, rows);
-        device.Launch(warpGroups ? ChooseWarpGroups<T>(shape, rows, dropout.IsOn) : ChooseForward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull),
+        device.Launch(plan.Family == AttentionFamily.Warps ? ChooseForward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull) : ChooseWarpGroups<T>(shape.HeadDim, plan, dropout.IsOn),
             new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
     }
 
@@ -61,7 +60,8 @@ public static class Attention
     /// Stores <paramref name="dq"/>, <paramref name="dk"/> and <paramref name="dv"/>, the gradients of q, k and v, from that of the output; the other arguments are
     /// those of the forward pass, with what it left in <paramref name="output"/> and <paramref name="logSumExp"/>. <paramref name="delta"/> [Heads, Queries] is
     /// room for rowsum(dO * O). Every row of a sequence is written (0 for keys without queries and queries without keys or visible ones); gradients must not
-    /// overlap the inputs or each other. 14 Lq Lk HeadDim FLOP and 2 Lq Lk exponentials a head and sequence: no atomics, so that a rerun is bit-equal.
+    /// overlap the inputs or each other. 14 Lq Lk HeadDim FLOP and 2 Lq Lk exponentials a head and sequence (10 and 1 in <see cref="AttentionFamily.ShortWarpGroups"/>, which leaves
+    /// <paramref name="delta"/> alone): no atomics, so that a rerun is bit-equal.
     /// </summary>
     /// <exception cref="ArgumentException">A size is out of range, or a matrix is not aligned.</exception>
     public static void Backward<T>(KernelDevice device, AttentionShape shape, DeviceMatrix<T> q, DeviceMatrix<T> k, DeviceMatrix<T> v,
@@ -71,6 +71,7 @@ public static class Attention
     {
         ArgumentNullException.ThrowIfNull(device);
         Check(shape, q.IsAligned && k.IsAligned && v.IsAligned && output.IsAligned && outputGradient.IsAligned && dq.IsAligned && dk.IsAligned && dv.IsAligned);
+        AttentionPlan plan = AttentionPlan.Backward<T>(device, shape, !visible.IsNull);
         AttentionGradientArguments<T> arguments = new()
         {
             Q = q,
@@ -90,15 +91,21 @@ public static class Attention
             TotalQueries = shape.Queries,
             Heads = shape.Heads,
             HeadDim = shape.HeadDim,
-            Tiles = Tiles(shape.LongestKeys),
+            Tiles = plan.Tiles(shape.LongestKeys),
             Scale = shape.Scale,
             Factor = shape.Scale * DeviceMath.Log2E,
         };
+        if (plan.Family == AttentionFamily.ShortWarpGroups)
+        {
+            arguments.Tiles = 1;
+            device.Launch(ChooseShortBackward<T>(shape.HeadDim, plan.Rows, dropout.IsOn), new GridSize(shape.Sequences, shape.Heads), arguments);
+            return;
+        }
         device.Launch(AttentionBackwardKernels.Delta<T>, new GridSize((shape.Queries + 3) / 4), arguments);
         (Action<AttentionGradientArguments<T>> keys, Action<AttentionGradientArguments<T>> queries) =
-            ChooseBackward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull);
+            plan.Family == AttentionFamily.WarpGroups ? ChooseWarpGroupsBackward<T>(shape.HeadDim, dropout.IsOn) : ChooseBackward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull);
         device.Launch(keys, new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
-        arguments.Tiles = Tiles(shape.LongestQueries);
+        arguments.Tiles = plan.Tiles(shape.LongestQueries);
         device.Launch(queries, new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
     }
 
@@ -117,17 +124,17 @@ public static class Attention
             : AttentionForwardKernels.Attend<T, Head64, Accumulator32, Accumulator32, Fragments16, TDropout, TVisible>;
     }
 
-    private static Action<AttentionArguments<T>> ChooseWarpGroups<T>(AttentionShape shape, int rows, bool dropped) where T : unmanaged, IElement
+    private static Action<AttentionArguments<T>> ChooseWarpGroups<T>(int headDim, AttentionPlan plan, bool dropped) where T : unmanaged, IElement
     {
-        return shape.LongestKeys <= WarpGroupAttentionKernels.Columns && rows == Rows64.Count ? dropped ? Short<Dropped>() : Short<Off>()
-            : rows == Rows64.Count ? dropped ? Of<Rows64, Dropped>() : Of<Rows64, Off>()
+        return plan.Family == AttentionFamily.ShortWarpGroups ? dropped ? Short<Dropped>() : Short<Off>()
+            : plan.Rows == Rows64.Count ? dropped ? Of<Rows64, Dropped>() : Of<Rows64, Off>()
             : dropped ? Of<Rows128, Dropped>() : Of<Rows128, Off>();
 
-        Action<AttentionArguments<T>> Of<TRows, TDropout>() where TRows : struct, IAttentionRows where TDropout : struct, ISwitch => shape.HeadDim <= 32
+        Action<AttentionArguments<T>> Of<TRows, TDropout>() where TRows : struct, IAttentionRows where TDropout : struct, ISwitch => headDim <= 32
             ? WarpGroupAttentionKernels.Attend<T, Head32, TRows, Accumulator16, TDropout>
             : WarpGroupAttentionKernels.Attend<T, Head64, TRows, Accumulator32, TDropout>;
 
-        Action<AttentionArguments<T>> Short<TDropout>() where TDropout : struct, ISwitch => shape.HeadDim <= 32
+        Action<AttentionArguments<T>> Short<TDropout>() where TDropout : struct, ISwitch => headDim <= 32
             ? WarpGroupAttentionKernels.AttendShort<T, Head32, Accumulator16, TDropout>
             : WarpGroupAttentionKernels.AttendShort<T, Head64, Accumulator32, TDropout>;
     }
@@ -154,7 +161,34 @@ public static class Attention
         (AttentionBackwardKernels.Keys<T, THead, TSum, TScores, TFragments, TDropout, TVisible>,
             AttentionBackwardKernels.Queries<T, THead, TSum, TScores, TFragments, TDropout, TVisible>);
 
-    private static int Tiles(int rows, int height = AttentionTile.Rows) => (rows + height - 1) / height;
+    // Keys with heads of 64: rows in registers, which two groups a multiprocessor have enough of.
+    private static (Action<AttentionGradientArguments<T>> Keys, Action<AttentionGradientArguments<T>> Queries) ChooseWarpGroupsBackward<T>(int headDim, bool dropped)
+        where T : unmanaged, IElement
+    {
+        return dropped ? Tuned<Dropped>() : Tuned<Off>();
+
+        (Action<AttentionGradientArguments<T>> Keys, Action<AttentionGradientArguments<T>> Queries) Tuned<TDropout>() where TDropout : struct, ISwitch => headDim <= 32
+            ? (WarpGroupAttentionBackwardKernels.Keys<T, Head32, Accumulator16, FragmentAddress, TDropout>,
+                WarpGroupAttentionBackwardKernels.Queries<T, Head32, Accumulator16, FragmentAddress, TDropout>)
+            : (WarpGroupAttentionBackwardKernels.Keys<T, Head64, Accumulator32, Fragments16, TDropout>,
+                WarpGroupAttentionBackwardKernels.Queries<T, Head64, Accumulator32, FragmentAddress, TDropout>);
+    }
+
+    // Heads of 64 with 128 rows or dropout: 128 registers a thread are enough for scores of 32 queries at a time.
+    private static Action<AttentionGradientArguments<T>> ChooseShortBackward<T>(int headDim, int rows, bool dropped) where T : unmanaged, IElement
+    {
+        return (headDim <= 32, rows == Rows64.Count, dropped) switch
+        {
+            (true, true, false) => ShortAttentionBackwardKernels.Gradients<T, Head32, Rows64, Accumulator16, Accumulator32, Fragments16, Off>,
+            (true, true, true) => ShortAttentionBackwardKernels.Gradients<T, Head32, Rows64, Accumulator16, Accumulator32, Fragments16, Dropped>,
+            (true, false, false) => ShortAttentionBackwardKernels.Gradients<T, Head32, Rows128, Accumulator16, Accumulator32, Fragments16, Off>,
+            (true, false, true) => ShortAttentionBackwardKernels.Gradients<T, Head32, Rows128, Accumulator16, Accumulator32, Fragments16, Dropped>,
+            (false, true, false) => ShortAttentionBackwardKernels.Gradients<T, Head64, Rows64, Accumulator32, Accumulator32, Fragments16, Off>,
+            (false, true, true) => ShortAttentionBackwardKernels.Gradients<T, Head64, Rows64, Accumulator32, Accumulator16, Fragments8, Dropped>,
+            (false, false, false) => ShortAttentionBackwardKernels.Gradients<T, Head64, Rows128, Accumulator32, Accumulator16, Fragments8, Off>,
+            (false, false, true) => ShortAttentionBackwardKernels.Gradients<T, Head64, Rows128, Accumulator32, Accumulator16, Fragments8, Dropped>,
+        };
+    }
 
     private static void Check(AttentionShape shape, bool aligned)
     {

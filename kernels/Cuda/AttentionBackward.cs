@@ -27,6 +27,35 @@ internal struct AttentionGradientArguments<T> where T : unmanaged, IElement
 
     /// <summary>The scale, and the scale times log2(e).</summary>
     public float Scale, Factor;
+
+    /// <summary>
+    /// Issues the copies of the logarithms of <paramref name="columns"/> queries from <paramref name="query0"/> on, and behind them of their deltas; zero behind the last query, where the
+    /// copied rows are zero too.
+    /// </summary>
+    public readonly void FetchNumbers(AttentionPlace place, int target, int query0, int columns)
+    {
+        int i = Group.IdxX;
+        if (i >= 2 * columns) return;
+        int query = query0 + (i < columns ? i : i - columns);
+        long element = (long)place.Head * TotalQueries + place.FirstQuery + query;
+        AsyncCopy.Element<FP32>(target + i * 4, (i < columns ? LogSumExp : Delta).At(element), query < place.Queries ? 1 : 0);
+    }
+
+    /// <summary>The logarithms of this lane's two rows, the query <paramref name="row"/> and the one 8 behind; +infinity behind the last query, which leaves no probabilities.</summary>
+    public readonly RowPair Logarithms(AttentionPlace place, int row) => Rows(LogSumExp, place, row, float.PositiveInfinity);
+
+    /// <summary>Their deltas; 0 behind the last query.</summary>
+    public readonly RowPair Deltas(AttentionPlace place, int row) => Rows(Delta, place, row, 0);
+
+    private readonly RowPair Rows(DevicePointer<FP32> numbers, AttentionPlace place, int row, float otherwise)
+    {
+        long first = (long)place.Head * TotalQueries + place.FirstQuery;
+        return new()
+        {
+            Upper = row < place.Queries ? numbers.Load(first + row) : otherwise,
+            Lower = row + 8 < place.Queries ? numbers.Load(first + row + 8) : otherwise,
+        };
+    }
 }
 
 /// <summary>
@@ -100,7 +129,7 @@ internal static class AttentionBackwardKernels
         HeadRows.Open<T, THead>(arguments.V, place.FirstKey, place.Head, headDim).Fetch<T, THead>(ownValues, place.Row0, place.Keys, AttentionTile.Rows);
         queries.Fetch<T, THead>(stage, 0, place.Queries, columns);
         gradients.Fetch<T, THead>(stage + tile, 0, place.Queries, columns);
-        FetchNumbers(arguments, place, numbers, 0, columns);
+        arguments.FetchNumbers(place, numbers, 0, columns);
         AsyncCopy.Commit();
         int laneRows = warpRow * rowBytes + HeadTile.LaneOfRows<T, THead>(lane), laneColumns = HeadTile.LaneOfColumns<T, THead>(lane), laneDepth = HeadTile.LaneOfDepth<T, THead>(lane);
         AsyncCopy.Wait(0);
@@ -118,7 +147,7 @@ internal static class AttentionBackwardKernels
             turn = 1 - turn;
             queries.Fetch<T, THead>(stage + turn * 2 * tile, query0 + columns, place.Queries, columns);
             gradients.Fetch<T, THead>(stage + (turn * 2 + 1) * tile, query0 + columns, place.Queries, columns);
-            FetchNumbers(arguments, place, numbers + turn * columns * 8, query0 + columns, columns);
+            arguments.FetchNumbers(place, numbers + turn * columns * 8, query0 + columns, columns);
             AsyncCopy.Commit();
             if (!busy) continue;
             if (THead.Columns > 64)
@@ -195,8 +224,8 @@ internal static class AttentionBackwardKernels
         keys.Fetch<T, THead>(stage, 0, place.Keys, columns);
         values.Fetch<T, THead>(stage + tile, 0, place.Keys, columns);
         AsyncCopy.Commit();
-        RowPair log = Numbers(arguments.LogSumExp, arguments.TotalQueries, place, row, float.PositiveInfinity) * -DeviceMath.Log2E;
-        RowPair delta = Numbers(arguments.Delta, arguments.TotalQueries, place, row, 0);
+        RowPair log = arguments.Logarithms(place, row) * -DeviceMath.Log2E;
+        RowPair delta = arguments.Deltas(place, row);
         int laneRows = warpRow * rowBytes + HeadTile.LaneOfRows<T, THead>(lane), laneColumns = HeadTile.LaneOfColumns<T, THead>(lane), laneDepth = HeadTile.LaneOfDepth<T, THead>(lane);
         AsyncCopy.Wait(0);
         Group.Barrier();
@@ -234,26 +263,5 @@ internal static class AttentionBackwardKernels
             ownQueries + ((warpRow + (lane >> 2)) * (THead.Columns + 8) + ((lane & 3) << 1)) * 4, THead.Columns + 8);
         Group.Barrier();
         HeadRows.Store<T, THead>(ownQueries, arguments.Dq, place.FirstQuery, place.Row0, place.Queries, place.Head, headDim);
-    }
-
-    // The logarithms of a stage's queries, and behind them their deltas; zero behind the last query, where the copied rows are zero too.
-    private static void FetchNumbers<T>(AttentionGradientArguments<T> arguments, AttentionPlace place, int target, int query0, int columns) where T : unmanaged, IElement
-    {
-        int i = Group.IdxX;
-        if (i >= 2 * columns) return;
-        int query = query0 + (i < columns ? i : i - columns);
-        long element = (long)place.Head * arguments.TotalQueries + place.FirstQuery + query;
-        AsyncCopy.Element<FP32>(target + i * 4, (i < columns ? arguments.LogSumExp : arguments.Delta).At(element), query < place.Queries ? 1 : 0);
-    }
-
-    // This lane's two rows of [heads, queries]; behind the last query, something harmless.
-    private static RowPair Numbers(DevicePointer<FP32> numbers, int totalQueries, AttentionPlace place, int row, float otherwise)
-    {
-        long first = (long)place.Head * totalQueries + place.FirstQuery;
-        return new()
-        {
-            Upper = row < place.Queries ? numbers.Load(first + row) : otherwise,
-            Lower = row + 8 < place.Queries ? numbers.Load(first + row + 8) : otherwise,
-        };
     }
 }

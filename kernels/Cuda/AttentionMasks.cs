@@ -65,9 +65,11 @@ public readonly record struct VisibleKeys(DevicePointer<int> Words, DevicePointe
 internal static class DroppedPairs
 {
     /// <summary>As <see cref="VisibleKeys.OfQueries"/>. Two lanes share a draw: the even one draws for the upper row, the odd one for the lower.</summary>
-    public static ScoreBits OfQueries(DropoutMask mask, AttentionPlace place, int row, int key0, int columns, int lane)
+    public static ScoreBits OfQueries(DropoutMask mask, AttentionPlace place, int row, int key0, int columns, int lane) => OfQueries(mask, mask.Seed(), place, row, key0, columns, lane);
+
+    /// <summary>The same with the mask's seed, read once.</summary>
+    public static ScoreBits OfQueries(DropoutMask mask, ulong seed, AttentionPlace place, int row, int key0, int columns, int lane)
     {
-        ulong seed = mask.Seed();
         int query = place.FirstQuery + row + ((lane & 1) << 3), quad = (key0 >> 2) + ((lane & 2) >> 1), shift = (lane & 2) << 1;
         uint first = 0, second = 0;
         for (int j = 0; j < 4; j++)
@@ -82,9 +84,11 @@ internal static class DroppedPairs
     /// <summary>
     /// As <see cref="VisibleKeys.OfKeys"/>. Four lanes share a draw: the one whose key is t places behind a multiple of 4 draws for the columns of tiles t and t + 4.
     /// </summary>
-    public static ScoreBits OfKeys(DropoutMask mask, AttentionPlace place, int key, int query0, int columns, int lane)
+    public static ScoreBits OfKeys(DropoutMask mask, AttentionPlace place, int key, int query0, int columns, int lane) => OfKeys(mask, mask.Seed(), place, key, query0, columns, lane);
+
+    /// <summary>The same with the mask's seed, read once.</summary>
+    public static ScoreBits OfKeys(DropoutMask mask, ulong seed, AttentionPlace place, int key, int query0, int columns, int lane)
     {
-        ulong seed = mask.Seed();
         int turn = key & 3, query = place.FirstQuery + query0 + 8 * turn + ((lane & 3) << 1);
         uint drawn = 0;
         for (int i = 0; i < columns >> 3; i++)

@@ -98,6 +98,43 @@ internal struct HeadRows
                 matrix.Start.Store8((firstRow + row0 + row) * matrix.Stride + head * headDim + column, SharedBlock.Load8(shared + (row * (THead.Columns + 8) + column) * 4));
     }
 
+    /// <summary>
+    /// Rounds and stores a warp's sixteen rows of sums, from the block's row <paramref name="warpRow"/> on, by way of the same rows of the half-precision tile at <paramref name="tile"/>, which
+    /// nobody else reads any more.
+    /// </summary>
+    public static void StoreSums<T, THead, TSum>(TSum sums, int tile, int warpRow, DeviceMatrix<T> matrix, int firstRow, int row0, int limit, int head, int headDim)
+        where T : unmanaged, IElement where THead : struct, IHead where TSum : unmanaged, IAccumulator
+    {
+        int shift = ChunkShift<T, THead>(), lane = Group.IdxX & 31, chunk = lane & ((1 << shift) - 1);
+        int corner = tile + warpRow * HeadTile.RowBytes<T, THead>() + HeadTile.LaneOfStores<T, THead>(lane);
+        if (THead.Columns == 32) WarpGroupHead.Store<Fragments8, T, THead>(WarpGroupHead.Pack<Fragments8, TSum, T>(sums), corner);
+        else WarpGroupHead.Store<Fragments16, T, THead>(WarpGroupHead.Pack<Fragments16, TSum, T>(sums), corner);
+        Warp.Barrier();
+        if (chunk << 3 >= headDim) return;
+        for (int step = 0; step < 16; step += 32 >> shift)
+        {
+            int row = warpRow + step + (lane >> shift);
+            if (row0 + row < limit)
+                SharedBlock.CopyOut(tile + HeadTile.Place<T, THead>(row, chunk), matrix.Start.At((firstRow + row0 + row) * matrix.Stride + head * headDim) + (chunk << 4));
+        }
+    }
+
+    /// <summary>
+    /// Writes rowsum(x * y) of a block's <paramref name="count"/> rows of two half-precision tiles to <paramref name="target"/>, one binary32 a row. The count and the block's
+    /// <paramref name="threads"/> are compile-time constants, the latter such that every warp has whole rows.
+    /// </summary>
+    public static void Products<T, THead>(int x, int y, int target, int count, int threads) where T : unmanaged, IElement where THead : struct, IHead
+    {
+        int shift = ChunkShift<T, THead>(), chunk = Group.IdxX & ((1 << shift) - 1);
+        for (int row0 = 0; row0 < count; row0 += threads >> shift)
+        {
+            int row = row0 + (Group.IdxX >> shift), place = HeadTile.Place<T, THead>(row, chunk);
+            float sum = WarpShuffle.QuadSum(SharedBlock.LoadHalves<T>(x + place).Dot(SharedBlock.LoadHalves<T>(y + place)));
+            if (shift == 3) sum += Interop.IntAsFloat(WarpShuffle.Xor(Interop.FloatAsInt(sum), 4));
+            if (chunk == 0) SharedBlock.Store(target + (row << 2), sum);
+        }
+    }
+
     /// <summary>log2 of the threads side by side: at most sixteen, so that a thread's rows are eight apart or more and its chunk lies at the same place in all of them.</summary>
     public static int ChunkShift<T, THead>() where T : unmanaged, IElement where THead : struct, IHead =>
         HeadTile.RowBytes<T, THead>() == 64 ? 2 : HeadTile.RowBytes<T, THead>() == 128 ? 3 : 4;

@@ -65,6 +65,9 @@ public readonly struct DropoutMask
     /// <summary>The seed's two halves as one number, to be read once for many calls of <see cref="Keep4"/>.</summary>
     internal ulong Seed() => (uint)_seed.Load(0) | ((ulong)(uint)_seed.Load(1) << 32);
 
+    /// <summary>The same, known to the assembler as one number of the whole warp: Philox's keys are then computed once and not by every lane for every draw.</summary>
+    internal ulong WarpSeed() => (uint)WarpShuffle.First(_seed.Load(0)) | ((ulong)(uint)WarpShuffle.First(_seed.Load(1)) << 32);
+
     /// <summary>Bit i is 1 when element (row, 4 * quad + i) of a head's mask is kept.</summary>
     internal uint Keep4(ulong seed, int row, int head, int quad)
     {

@@ -74,6 +74,15 @@ internal static unsafe class GlobalMemory
     [IntrinsicImplementation]
     public static void StoreInt(long address, int value) => *(int*)address = value;
 
+    /// <summary>Appends text that makes eight binary32 of the half-precision pairs in the registers w0 to w3, with the declared 16-bit registers l and h as room.</summary>
+    public static void Unpack(StringBuilder text, string[] results, Type element)
+    {
+        for (int i = 0; i < 4; i++)
+            text.Append(element == typeof(BF16)
+                ? $"\tshl.b32 {results[2 * i]}, w{i}, 16; and.b32 {results[2 * i + 1]}, w{i}, 0xffff0000;\n"
+                : $"\tmov.b32 {{l,h}}, w{i}; cvt.f32.f16 {results[2 * i]}, l; cvt.f32.f16 {results[2 * i + 1]}, h;\n");
+    }
+
     private static class Ptx
     {
         public static void Load(PTXBackend backend, PTXCodeGenerator generator, IrValue value) => LoadOne(new(generator, value));
@@ -101,10 +110,7 @@ internal static unsafe class GlobalMemory
             else
             {
                 text.Append($"\t.reg .b32 w<4>; .reg .b16 l, h;\n\tld.global.v4.b32 {{w0,w1,w2,w3}}, [{address}];\n");
-                for (int i = 0; i < 4; i++)
-                    text.Append(call.TypeArguments[0] == typeof(BF16)
-                        ? $"\tshl.b32 {r[2 * i]}, w{i}, 16; and.b32 {r[2 * i + 1]}, w{i}, 0xffff0000;\n"
-                        : $"\tmov.b32 {{l,h}}, w{i}; cvt.f32.f16 {r[2 * i]}, l; cvt.f32.f16 {r[2 * i + 1]}, h;\n");
+                Unpack(text, r, call.TypeArguments[0]);
             }
             call.Emit(text);
         }

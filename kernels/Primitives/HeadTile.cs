@@ -50,4 +50,7 @@ internal static class HeadTile
     /// <summary>This lane's offset when the tile's rows are the depth of the second operand: for <see cref="HeadMma.Accumulate"/>.</summary>
     public static int LaneOfDepth<T, THead>(int lane) where T : unmanaged, IElement where THead : struct, IHead =>
         T.SizeShift == 2 ? (lane & 3) << 3 : Place<T, THead>((lane & 7) + (((lane >> 3) & 1) << 3), lane >> 4);
+
+    /// <summary>This lane's offset when the warp writes sixteen rows of accumulators: for <see cref="WarpGroupHead.Store"/>.</summary>
+    public static int LaneOfStores<T, THead>(int lane) where T : unmanaged, IElement where THead : struct, IHead => Place<T, THead>(lane >> 2, 0) + ((lane & 3) << 2);
 }

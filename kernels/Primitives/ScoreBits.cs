@@ -39,5 +39,12 @@ internal struct ScoreBits
         return new() { Upper0 = upper0 >> shift, Upper1 = upper1 >> shift, Lower0 = lower0 >> shift, Lower1 = lower1 >> shift };
     }
 
+    /// <summary>1 for all columns of the upper row, of the lower row, of both or of none.</summary>
+    public static ScoreBits Rows(bool upper, bool lower)
+    {
+        uint first = upper ? uint.MaxValue : 0u, second = lower ? uint.MaxValue : 0u;
+        return new() { Upper0 = first, Upper1 = first, Lower0 = second, Lower1 = second };
+    }
+
     private static uint FirstBits(int count) => count >= 32 ? uint.MaxValue : count <= 0 ? 0u : (1u << count) - 1;
 }

@@ -111,6 +111,24 @@ internal static unsafe class ScoreRows
         return gradient;
     }
 
+    /// <summary>The same of what dropout left of a gradient: weight * (gradient * scale - number of its row).</summary>
+    [IntrinsicImplementation]
+    public static TScores ScaledGradient<TScores>(TScores gradient, TScores weights, float scale, RowPair number) where TScores : unmanaged, IAccumulator
+    {
+        Span<float> g = Accumulators.Fields(ref gradient), w = Accumulators.Fields(ref weights);
+        for (int i = 0; i < g.Length; i++) g[i] = MathF.FusedMultiplyAdd(g[i], scale, -((i & 2) == 0 ? number.Upper : number.Lower)) * w[i];
+        return gradient;
+    }
+
+    /// <summary>The same with a number for each column.</summary>
+    [IntrinsicImplementation]
+    public static TScores ScaledGradientByColumn<TScores>(TScores gradient, TScores weights, float scale, int address) where TScores : unmanaged, IAccumulator
+    {
+        Span<float> g = Accumulators.Fields(ref gradient), w = Accumulators.Fields(ref weights);
+        for (int i = 0; i < g.Length; i++) g[i] = MathF.FusedMultiplyAdd(g[i], scale, -Column(address, i)) * w[i];
+        return gradient;
+    }
+
     /// <summary>Every number times its row's factor, in place.</summary>
     [IntrinsicImplementation]
     public static TAcc Scale<TAcc>(TAcc values, RowPair factor) where TAcc : unmanaged, IAccumulator
@@ -199,6 +217,23 @@ internal static unsafe class ScoreRows
             string[] weights = call.Operands(1);
             string address = call.Operand(2);
             Each(call, (s, i) => (i % 4 != 0 ? "" : $"\tld.shared.v2.f32 {{c0,c1}}, [{address}+{i * 8}];\n") + $"\tsub.f32 {s}, {s}, c{i & 1}; mul.f32 {s}, {s}, {weights[i]};\n");
+        }
+
+        public static void ScaledGradient(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string[] weights = call.Operands(1), number = call.Operands(3);
+            string scale = call.Operand(2);
+            Each(call, (s, i) => $"\tneg.f32 c0, {number[Row(i)]}; fma.rn.f32 {s}, {s}, {scale}, c0; mul.f32 {s}, {s}, {weights[i]};\n");
+        }
+
+        public static void ScaledGradientByColumn(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string[] weights = call.Operands(1);
+            string scale = call.Operand(2), address = call.Operand(3);
+            Each(call, (s, i) => (i % 4 != 0 ? "" : $"\tld.shared.v2.f32 {{c0,c1}}, [{address}+{i * 8}]; neg.f32 c0, c0; neg.f32 c1, c1;\n")
+                + $"\tfma.rn.f32 {s}, {s}, {scale}, c{i & 1}; mul.f32 {s}, {s}, {weights[i]};\n");
         }
 
         public static void Scale(PTXBackend backend, PTXCodeGenerator generator, IrValue value)

@@ -59,6 +59,23 @@ internal static unsafe class SharedBlock
     [IntrinsicImplementation]
     public static void Store8(int address, Float8 value) => *(Float8*)Pointer(address, 16) = value;
 
+    /// <summary>Eight half-precision elements at a 16-byte aligned address.</summary>
+    [IntrinsicImplementation]
+    public static Float8 LoadHalves<T>(int address) where T : unmanaged, IElement
+    {
+        Float8 result = default;
+        for (int i = 0; i < 8; i++) (&result.A)[i] = T.FromBits(((ushort*)Pointer(address, 16))[i]);
+        return result;
+    }
+
+    /// <summary>Copies 16 bytes to device memory, both ends at multiples of 16.</summary>
+    [IntrinsicImplementation]
+    public static void CopyOut(int source, long target)
+    {
+        EmulatedWarp.CheckAligned(target, 16);
+        *(Int128*)target = *(Int128*)Pointer(source, 16);
+    }
+
     /// <summary>The host pointer behind a shared address of the calling emulated thread.</summary>
     /// <exception cref="DataMisalignedException">The address is not a multiple of <paramref name="alignment"/>.</exception>
     public static byte* Pointer(int address, int alignment)
@@ -91,6 +108,22 @@ internal static unsafe class SharedBlock
             PtxCall call = new(generator, value);
             string address = call.Operand(0), source = call.Operand(1);
             call.Emit($"\tst.shared.f32 [{address}], {source};");
+        }
+
+        public static void LoadHalves(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string address = call.Operand(0);
+            StringBuilder text = new($"\t.reg .b32 w<4>; .reg .b16 l, h;\n\tld.shared.v4.b32 {{w0,w1,w2,w3}}, [{address}];\n");
+            GlobalMemory.Unpack(text, call.Results(), call.TypeArguments[0]);
+            call.Emit(text);
+        }
+
+        public static void CopyOut(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string source = call.Operand(0), target = call.Operand(1);
+            call.Emit($"\t{{ .reg .b32 w<4>; ld.shared.v4.b32 {{w0,w1,w2,w3}}, [{source}]; st.global.v4.b32 [{target}], {{w0,w1,w2,w3}}; }}");
         }
 
         public static void Store8(PTXBackend backend, PTXCodeGenerator generator, IrValue value)

@@ -43,6 +43,25 @@ internal static unsafe class WarpGroupHead
         return scores;
     }
 
+    /// <summary>The same with rows that stay in registers, sixteen a warp as <see cref="HeadMma.LoadRows"/> leaves them: shared memory is read for the tile alone.</summary>
+    [IntrinsicImplementation]
+    public static TScores MultiplyRows<TScores, TFragments, T, THead>(TScores scores, TFragments rows, int tile)
+        where TScores : unmanaged, IAccumulator where TFragments : unmanaged, IAccumulator where T : unmanaged, IElement where THead : struct, IHead
+    {
+        EmulatedWarp.CheckAligned(tile, TensorCopy.Alignment);
+        Span<float> sums = Accumulators.Fields(ref scores);
+        ReadOnlySpan<long> mail = EmulatedWarp.Current.Exchange(Accumulators.Words(ref rows), 0);
+        int lane = Warp.LaneIdx;
+        for (int i = 0; i < sums.Length; i++)
+        {
+            float sum = 0;
+            for (int k = 0; k < THead.Columns; k++)
+                sum = MathF.FusedMultiplyAdd(Weight<T>(mail, lane, i >> 1 & 1, k), Element<T, THead>(tile, 8 * (i >> 2) + 2 * (lane & 3) + (i & 1), k), sum);
+            sums[i] = sum;
+        }
+        return scores;
+    }
+
     /// <summary>Rounds scores to T and packs them as the first operand of <see cref="Accumulate"/>: a register for two neighbouring columns.</summary>
     [IntrinsicImplementation]
     public static TFragments Pack<TFragments, TScores, T>(TScores scores)
@@ -70,8 +89,7 @@ internal static unsafe class WarpGroupHead
         int lane = Warp.LaneIdx;
         for (int k = 0; k < 4 * words.Length; k++)
         {
-            int word = ((4 * (k >> 4) + ((k >> 3) & 1) * 2) << 5) + (lane & ~3) + ((k & 7) >> 1);
-            float upper = Half<T>(mail[word], k & 1), lower = Half<T>(mail[word + 32], k & 1);
+            float upper = Weight<T>(mail, lane, 0, k), lower = Weight<T>(mail, lane, 1, k);
             for (int i = 0; i < sums.Length; i++)
                 if ((i & 2) == 0)
                 {
@@ -83,34 +101,77 @@ internal static unsafe class WarpGroupHead
         return sum;
     }
 
+    /// <summary>
+    /// Issues sum += weights * tile with 64 x 64 weights in a tile of 64 columns, as <see cref="Store"/> leaves them: row i of <paramref name="tile"/> is weighted with their column i.
+    /// Use as <c>sum = AccumulateStored(sum, ..)</c>.
+    /// </summary>
+    [IntrinsicImplementation]
+    public static TSum AccumulateStored<TSum, T, THead>(TSum sum, int weights, int tile)
+        where TSum : unmanaged, IAccumulator where T : unmanaged, IElement where THead : struct, IHead => Add<TSum, T, THead>(sum, weights, tile, transposed: false);
+
+    /// <summary>The same with the weights transposed: row i of <paramref name="tile"/> is weighted with their row i.</summary>
+    [IntrinsicImplementation]
+    public static TSum AccumulateTransposed<TSum, T, THead>(TSum sum, int weights, int tile)
+        where TSum : unmanaged, IAccumulator where T : unmanaged, IElement where THead : struct, IHead => Add<TSum, T, THead>(sum, weights, tile, transposed: true);
+
+    /// <summary>
+    /// Writes what <see cref="Pack"/> made to a tile of THead.Columns columns, or to as many columns of it as there are; <paramref name="address"/> is the place of the warp's first row
+    /// and column plus <see cref="HeadTile.LaneOfStores"/>.
+    /// </summary>
+    [IntrinsicImplementation]
+    public static void Store<TFragments, T, THead>(TFragments packed, int address)
+        where TFragments : unmanaged, IAccumulator where T : unmanaged, IElement where THead : struct, IHead
+    {
+        Span<int> words = Accumulators.Words(ref packed);
+        for (int i = 0; i < words.Length; i++) *(int*)SharedBlock.Pointer((address ^ (i >> 1) << 4) + (i & 1) * 8 * HeadTile.RowBytes<T, THead>(), 4) = words[i];
+    }
+
     private static float Element<T, THead>(int tile, int row, int column) where T : unmanaged, IElement where THead : struct, IHead =>
         T.FromBits(*(ushort*)SharedBlock.Pointer(tile + HeadTile.Place<T, THead>(row, column >> 3) + (column & 7) * 2, 2));
+
+    private static TSum Add<TSum, T, THead>(TSum sum, int weights, int tile, bool transposed) where TSum : unmanaged, IAccumulator where T : unmanaged, IElement where THead : struct, IHead
+    {
+        EmulatedWarp.CheckAligned(weights, TensorCopy.Alignment);
+        EmulatedWarp.CheckAligned(tile, TensorCopy.Alignment);
+        Span<float> sums = Accumulators.Fields(ref sum);
+        int lane = Warp.LaneIdx, row = ((Group.IdxX >> 5) & 3) * 16 + (lane >> 2);
+        for (int i = 0; i < sums.Length; i++)
+        {
+            int at = row + (i >> 1 & 1) * 8;
+            for (int k = 0; k < 64; k++)
+                sums[i] = MathF.FusedMultiplyAdd(transposed ? Element<T, Head64>(weights, k, at) : Element<T, Head64>(weights, at, k),
+                    Element<T, THead>(tile, k, 8 * (i >> 2) + 2 * (lane & 3) + (i & 1)), sums[i]);
+        }
+        return sum;
+    }
+
+    // Column k of this lane's upper or lower row, from the registers of its warp.
+    private static float Weight<T>(ReadOnlySpan<long> mail, int lane, int lower, int k) where T : unmanaged, IElement =>
+        Half<T>(mail[((4 * (k >> 4) + ((k >> 3) & 1) * 2 + lower) << 5) + (lane & ~3) + ((k & 7) >> 1)], k & 1);
 
     private static float Half<T>(long word, int half) where T : unmanaged, IElement => T.FromBits((uint)(word >> (16 * half)) & 0xFFFF);
 
     private static class Ptx
     {
-        private const int InstructionDepth = 16;
-
         public static void Multiply(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
         {
             PtxCall call = new(generator, value);
-            string rows = call.Operand(1), tile = call.Operand(2), element = Element(call, 1);
-            int columns = Columns(call, 2), step = WarpGroupDescriptor.Step(2 * columns, depthContiguous: true);
-            string[] sums = call.Alias(0);
-            StringBuilder text = new("\t.reg .b64 da, db;\n\t.reg .b32 t;\n\t.reg .pred p;\n");
-            WarpGroupDescriptor.Append(text, "da", rows, 2 * columns, 0);
-            WarpGroupDescriptor.Append(text, "db", tile, 2 * columns, 0);
-            text.Append("\tsetp.ne.b32 p, 0, 0;\n\twgmma.fence.sync.aligned;\n");
-            for (int k = 0; k < columns; k += InstructionDepth)
-            {
-                // The first product replaces what was there.
-                if (k == InstructionDepth) text.Append("\tsetp.eq.b32 p, 0, 0;\n");
-                if (k > 0) text.Append($"\tadd.s64 da, da, {step};\n\tadd.s64 db, db, {step};\n");
-                text.Append($"\twgmma.mma_async.sync.aligned.m64n{sums.Length * 2}k16.f32.{element}.{element} {{{string.Join(',', sums)}}}, da, db, p, 1, 1, 0, 0;\n");
-            }
-            text.Append("\twgmma.commit_group.sync.aligned;\n");
-            call.Emit(text);
+            string rows = call.Operand(1), tile = call.Operand(2);
+            int columns = Columns(call, 2);
+            WarpGroupProducts products = new(call.Alias(0), Element(call, 1), columns / WarpGroupProducts.Depth) { Replaces = true };
+            products.First(rows, 2 * columns, depthContiguous: true);
+            products.Second(tile, 2 * columns, depthContiguous: true);
+            call.Emit(products.Text());
+        }
+
+        public static void MultiplyRows(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string[] rows = call.Operands(1);
+            string tile = call.Operand(2);
+            WarpGroupProducts products = new(call.Alias(0), Element(call, 2), rows.Length / 4) { Replaces = true, FirstInRegisters = rows };
+            products.Second(tile, 2 * Columns(call, 3), depthContiguous: true);
+            call.Emit(products.Text());
         }
 
         public static void Pack(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
@@ -127,20 +188,35 @@ internal static unsafe class WarpGroupHead
         {
             PtxCall call = new(generator, value);
             string[] weights = call.Operands(1);
-            string tile = call.Operand(2), element = Element(call, 2);
-            int columns = Columns(call, 3);
-            string[] sums = call.Alias(0);
-            StringBuilder text = new("\t.reg .b64 db;\n\t.reg .b32 t;\n\t.reg .pred p;\n\tsetp.eq.b32 p, 0, 0;\n");
+            string tile = call.Operand(2);
+            WarpGroupProducts products = new(call.Alias(0), Element(call, 2), weights.Length / 4) { FirstInRegisters = weights };
             // A box is as wide as the head.
-            WarpGroupDescriptor.Append(text, "db", tile, 2 * columns, 0);
-            text.Append("\twgmma.fence.sync.aligned;\n");
-            for (int i = 0; i < weights.Length; i += 4)
-            {
-                if (i > 0) text.Append($"\tadd.s64 db, db, {WarpGroupDescriptor.Step(2 * columns, depthContiguous: false)};\n");
-                text.Append($"\twgmma.mma_async.sync.aligned.m64n{sums.Length * 2}k16.f32.{element}.{element} ")
-                    .Append($"{{{string.Join(',', sums)}}}, {{{string.Join(',', weights[i..(i + 4)])}}}, db, p, 1, 1, 1;\n");
-            }
-            text.Append("\twgmma.commit_group.sync.aligned;\n");
+            products.Second(tile, 2 * Columns(call, 3), depthContiguous: false);
+            call.Emit(products.Text());
+        }
+
+        public static void AccumulateStored(PTXBackend backend, PTXCodeGenerator generator, IrValue value) => Add(new(generator, value), transposed: false);
+
+        public static void AccumulateTransposed(PTXBackend backend, PTXCodeGenerator generator, IrValue value) => Add(new(generator, value), transposed: true);
+
+        private static void Add(PtxCall call, bool transposed)
+        {
+            string weights = call.Operand(1), tile = call.Operand(2);
+            WarpGroupProducts products = new(call.Alias(0), Element(call, 1), 64 / WarpGroupProducts.Depth);
+            products.First(weights, 128, !transposed);
+            products.Second(tile, 2 * Columns(call, 2), depthContiguous: false);
+            call.Emit(products.Text());
+        }
+
+        public static void Store(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
+        {
+            PtxCall call = new(generator, value);
+            string[] words = call.Operands(0);
+            string address = call.Operand(1);
+            int lower = 16 * Columns(call, 2);
+            StringBuilder text = new("\t.reg .b32 t;\n");
+            for (int i = 0; i < words.Length; i += 2)
+                text.Append($"\txor.b32 t, {address}, {i << 3}; st.shared.b32 [t], {words[i]}; st.shared.b32 [t+{lower}], {words[i + 1]};\n");
             call.Emit(text);
         }
 

@@ -66,7 +66,7 @@ internal static partial class KernelAssembler
     // Reads the code sections of the ELF file: from compute capability 7.0 on an instruction is 16 bytes, with its opcode in the lowest 12 bits.
     private static (int Instructions, int TensorCore) CountInstructions(ReadOnlySpan<byte> elf)
     {
-        const int noOperation = 0x918, matrixMultiply = 0x23c, warpGroupMultiply = 0x9f0, headerBytes = 64;
+        const int noOperation = 0x918, matrixMultiply = 0x23c, warpGroupMultiply = 0x9f0, withRegisters = 0xdf0, headerBytes = 64;
         int sections = (int)BinaryPrimitives.ReadInt64LittleEndian(elf[0x28..]), count = BinaryPrimitives.ReadUInt16LittleEndian(elf[0x3C..]);
         ReadOnlySpan<byte> nameSection = elf[(sections + (BinaryPrimitives.ReadUInt16LittleEndian(elf[0x3E..]) * headerBytes))..];
         int names = (int)BinaryPrimitives.ReadInt64LittleEndian(nameSection[24..]), instructions = 0, tensorCore = 0;
@@ -79,7 +79,7 @@ internal static partial class KernelAssembler
             {
                 int opcode = BinaryPrimitives.ReadUInt16LittleEndian(code) & 0xFFF;
                 if (opcode != noOperation) instructions++;
-                if (opcode is matrixMultiply or warpGroupMultiply) tensorCore++;
+                if (opcode is matrixMultiply or warpGroupMultiply or withRegisters) tensorCore++;
             }
         }
         return (instructions, tensorCore);

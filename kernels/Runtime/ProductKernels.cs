@@ -1,6 +1,6 @@
 namespace BgeMetal.Kernels.Runtime;
 
-/// <summary>The kernels that can compute a matrix product on Hopper. All may be chosen, unless they are to be compared or one of them is to be kept out.</summary>
+/// <summary>The kernels that can compute a matrix product on Hopper. All may be chosen, unless they are to be compared or one of them is to be kept out; where only mma.sync is left, attention takes it too.</summary>
 [Flags]
 internal enum ProductKernels
 {

@@ -2,7 +2,7 @@
 (flash attention over cumulative lengths, nested tensors) where the installed version has it. Ours is `kernels bench` at the same shapes and lengths."""
 import common
 
-HEADER = ['workload', 'shape', 'pass', 'form', 'bgemetal_us', 'bgemetal_p20', 'bgemetal_p80', 'torch_us', 'torch_p20', 'torch_p80', 'ratio', 'best']
+HEADER = ['workload', 'shape', 'pass', 'form', 'bgemetal_us', 'bgemetal_p20', 'bgemetal_p80', 'torch_us', 'torch_p20', 'torch_p80', 'ratio', 'best', 'mma_us']
 TOKENS = 16384
 
 
@@ -65,7 +65,7 @@ def run(bench):
     ours = {}
     for op in sorted({case[0] for case in chosen}):
         shapes = [shape_text(*case[1:]) for case in chosen if case[0] == op]
-        for row in bench.kernel_rows(bench.a.dtype, '--op', op, '--shape', *shapes) if bench.is_cuda else []: ours[op, row['shape'], row['mode']] = row
+        for row in bench.kernel_rows(bench.a.dtype, '--each-kernel', '--op', op, '--shape', *shapes) if bench.is_cuda else []: ours[op, row['shape'], row['mode'], row['backend']] = row
     for op, b, n, h, d in chosen:
         if bench.is_late(): print('attention: the time is spent'); break
         found = []
@@ -75,7 +75,7 @@ def run(bench):
             except Exception as e: print(f'attention {shape_text(b, n, h, d)} torch {form} is left out: {type(e).__name__} {str(e)[:160]}'); continue
             for mode, values in measured.items(): found.append((mode, form, common.quantiles(values)))
         for mode, form, (p20, p50, p80) in found:
-            best = p50 == min(x[2][1] for x in found if x[0] == mode); row = ours.get((op, shape_text(b, n, h, d), mode)); own = [float(row[k]) for k in ('p50_us', 'p20_us', 'p80_us')] if row else ['', '', '']
+            best = p50 == min(x[2][1] for x in found if x[0] == mode); row = ours.get((op, shape_text(b, n, h, d), mode, 'cuda')); mma = ours.get((op, shape_text(b, n, h, d), mode, 'cuda-mma'), {}).get('p50_us', ''); own = [float(row[k]) for k in ('p50_us', 'p20_us', 'p80_us')] if row else ['', '', '']
             ratio = round(p50 / own[0], 3) if row else ''
             print(f'{"ragged" if op == "AttentionRagged" else "fixed":7} {shape_text(b, n, h, d):24} {mode:8} torch {form:13}{p50:9.1f} us   bgemetal {own[0] if row else "-":>9} us   {ratio}{"  (best)" if best else ""}', flush=True)
             table.append(['ragged' if op == 'AttentionRagged' else 'fixed', shape_text(b, n, h, d), mode, form, *own, *(round(x, 2) for x in (p50, p20, p80)), ratio, best])

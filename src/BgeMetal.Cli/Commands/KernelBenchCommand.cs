@@ -20,7 +20,7 @@ internal static class KernelBenchCommand
         CliOption<double> budget = Opt.Number("--budget", "Seconds for everything on a GPU: cases get less, and the last ones are left out, where it does not suffice; 0 for no limit", 0, 0, 86400);
         CliOption<string[]> names = Opt.Texts("--op", "NAME", "Only operations of exactly these names");
         CliOption<string[]> shapes = Opt.Texts("--shape", "SIZES", "On a GPU: these shapes instead of the table's, for example 'B=64 L=256 H=12 Dh=64'");
-        CliOption<bool> each = Opt.Flag("--each-kernel", "On Hopper: time products by each kernel that can compute them, besides the chosen one");
+        CliOption<bool> each = Opt.Flag("--each-kernel", "On Hopper: time products and attention by each kernel that can compute them, besides the chosen one");
         CliOption<string?> output = Opt.Text("--output", "FILE.csv", "Add the results to this file");
         CliOption<string?> plot = Opt.Text("--plot", "FILE.png", "Draw the roofline from the output file");
         Command command = new("bench", "Time the kernels of the CPU or of a GPU against the roofline of the same run") { filter, seconds, budget, names, shapes, each, output, plot };

@@ -108,13 +108,26 @@ public sealed unsafe class GpuBenchTests(StubDriver stub)
         stub.Reset(freeBytes: 1_000_000_000);
         using CudaDevice device = stub.Open();
         BenchCase[] cases = [new(s_linear, new BenchShape("T=300 K=1024 N=256"), DType.BFloat16), new(s_linear, new BenchShape("T=8 K=64 N=63"), DType.BFloat16), new(s_linear, new BenchShape("T=8 K=64 N=64"), DType.Float32)];
-        BenchResult[] results = [.. KernelBench.RunOnCuda(device, cases, Settings(0) with { EachProductKernel = true }, _ => { })];
+        BenchResult[] results = [.. KernelBench.RunOnCuda(device, cases, Settings(0) with { EachKernel = true }, _ => { })];
         Assert.Equal(["cuda", "cuda-mma", "cuda-128", "cuda-256", "cuda-pair", "cuda", "cuda"], results[6..].Select(result => result.Backend));
         Assert.Equal(ProductKernels.All, device.Products);
         string[] functions = [.. stub.Log.Where(line => line.StartsWith("function ", StringComparison.Ordinal)).Select(line => line.Split('_')[^2])];
         foreach (string tile in (string[])["WarpGroupTile128", "WarpGroupTile256", "WarpGroupPair128"]) Assert.Contains(tile, functions);
         // The pair's grid: two pairs below each other, two columns.
         Assert.Contains(stub.Log, line => line.StartsWith("launch grid 8 1 1 block 288 1 1 ", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void An_attention_of_narrow_heads_can_be_timed_by_mma_sync_too()
+    {
+        stub.Reset(freeBytes: 1_000_000_000);
+        using CudaDevice device = stub.Open();
+        BenchOp attention = BenchTable.All.Single(op => op is { Name: "Attention", Direction: KernelDirection.Forward });
+        BenchCase[] cases = [new(attention, new BenchShape("B=2 L=70 H=2 Dh=32"), DType.BFloat16), new(attention, new BenchShape("B=2 L=70 H=2 Dh=128"), DType.BFloat16)];
+        BenchResult[] results = [.. KernelBench.RunOnCuda(device, cases, Settings(0) with { EachKernel = true }, _ => { })];
+        Assert.Equal(["cuda", "cuda-mma", "cuda"], results[6..].Select(result => result.Backend));
+        string[] functions = [.. stub.Log.Where(line => line.StartsWith("function ", StringComparison.Ordinal) && line.Contains("Attend_", StringComparison.Ordinal)).Select(line => line["function ".Length..].Split('_')[0])];
+        Assert.Equal(["WarpGroupAttention", "AttentionForward"], functions.Distinct());
     }
 
     [Fact]

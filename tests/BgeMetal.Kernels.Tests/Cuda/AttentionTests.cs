@@ -7,6 +7,8 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 /// <summary>Attention's kernels against the oracle, on whatever device a derived class supplies.</summary>
 public abstract class AttentionTests(KernelDevice device)
 {
+    private protected KernelDevice Device { get; } = device;
+
     /// <summary>Heads, their columns and lengths: one token, odd lengths, tiles and their neighbours, ragged batches; every head dimension with a padding of its own.</summary>
     public static TheoryData<int, int, int[]> Cases => new()
     {
@@ -57,7 +59,7 @@ public abstract class AttentionTests(KernelDevice device)
     [Fact]
     public void Logarithms_are_optional_and_a_rerun_is_bit_equal()
     {
-        using AttentionProblem<BF16> problem = new(device, new(1, 64, 40) { Dropout = 0.1f });
+        using AttentionProblem<BF16> problem = new(Device, new(1, 64, 40) { Dropout = 0.1f });
         problem.Forward();
         problem.Backward();
         float[] output = problem.Output.ToArray(), gradients = problem.Gradients();
@@ -71,13 +73,13 @@ public abstract class AttentionTests(KernelDevice device)
     public void Sizes_out_of_range_are_refused()
     {
         foreach (AttentionShape shape in new AttentionShape[] { new(1, 1, 1, 1, 1, 20, 1), new(1, 1, 1, 1, 1, 136, 1), new(0, 1, 1, 1, 1, 8, 1), new(1, 1, 1, 1, 1, 8, 0) })
-            Assert.Throws<ArgumentException>(() => Attention.Forward<BF16>(device, shape, default, default, default, default, default, default, default, default, default));
-        Assert.Throws<ArgumentException>(() => Attention.Forward<BF16>(device, new(1, 1, 1, 1, 1, 8, 1), new(new(8), 8), default, default, default, default, default, default, default, default));
+            Assert.Throws<ArgumentException>(() => Attention.Forward<BF16>(Device, shape, default, default, default, default, default, default, default, default, default));
+        Assert.Throws<ArgumentException>(() => Attention.Forward<BF16>(Device, new(1, 1, 1, 1, 1, 8, 1), new(new(8), 8), default, default, default, default, default, default, default, default));
     }
 
-    private void Check<T>(AttentionSetting setting) where T : unmanaged, IElement
+    private protected void Check<T>(AttentionSetting setting) where T : unmanaged, IElement
     {
-        using AttentionProblem<T> problem = new(device, setting);
+        using AttentionProblem<T> problem = new(Device, setting);
         problem.Forward();
         problem.AssertForward();
         problem.Backward();
@@ -88,12 +90,6 @@ public abstract class AttentionTests(KernelDevice device)
 /// <summary>On the emulated device.</summary>
 [Collection("emulation")]
 public sealed class EmulatedAttentionTests(EmulationFixture fixture) : AttentionTests(fixture.Device);
-
-/// <summary>On the emulated device with warp groups: the intrinsics' C# bodies.</summary>
-public sealed class EmulatedWarpGroupAttentionTests(WarpGroupEmulation fixture) : AttentionTests(fixture.Device), IClassFixture<WarpGroupEmulation>;
-
-/// <summary>From the text for sm_90a, with copies and products that finish as late as they may.</summary>
-public sealed class PtxWarpGroupAttentionTests(WarpGroupInterpreter fixture) : AttentionTests(fixture.Device), IClassFixture<WarpGroupInterpreter>;
 
 /// <summary>At an encoder's own sizes, where only a GPU is fast enough: the tensor cores against the exact kernels.</summary>
 [Collection("gpu")]
