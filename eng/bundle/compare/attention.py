@@ -77,7 +77,7 @@ def run(bench):
         for mode, form, (p20, p50, p80) in found:
             best = p50 == min(x[2][1] for x in found if x[0] == mode); row = ours.get((op, shape_text(b, n, h, d), mode, 'cuda')); mma = ours.get((op, shape_text(b, n, h, d), mode, 'cuda-mma'), {}).get('p50_us', ''); own = [float(row[k]) for k in ('p50_us', 'p20_us', 'p80_us')] if row else ['', '', '']
             ratio = round(p50 / own[0], 3) if row else ''
-            print(f'{"ragged" if op == "AttentionRagged" else "fixed":7} {shape_text(b, n, h, d):24} {mode:8} torch {form:13}{p50:9.1f} us   bgemetal {own[0] if row else "-":>9} us   {ratio}{"  (best)" if best else ""}', flush=True)
+            print(f'{"ragged" if op == "AttentionRagged" else "fixed":7} {shape_text(b, n, h, d):24} {mode:8} torch {form:13}{p50:9.1f} us   bgemetal {own[0] if row else "-":>9} us ({mma or "-"} by mma.sync)   {ratio}{"  (best)" if best else ""}', flush=True)
             table.append(['ragged' if op == 'AttentionRagged' else 'fixed', shape_text(b, n, h, d), mode, form, *own, *(round(x, 2) for x in (p50, p20, p80)), ratio, best])
         bench.write('attention', HEADER, table)
 
