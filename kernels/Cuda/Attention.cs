@@ -101,12 +101,13 @@ public static class Attention
             device.Launch(ChooseShortBackward<T>(shape.HeadDim, plan.Rows, dropout.IsOn), new GridSize(shape.Sequences, shape.Heads), arguments);
             return;
         }
-        device.Launch(AttentionBackwardKernels.Delta<T>, new GridSize((shape.Queries + 3) / 4), arguments);
-        (Action<AttentionGradientArguments<T>> keys, Action<AttentionGradientArguments<T>> queries) =
-            plan.Family == AttentionFamily.WarpGroups ? ChooseWarpGroupsBackward<T>(shape.HeadDim, dropout.IsOn) : ChooseBackward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull);
+        (Action<AttentionGradientArguments<T>> keys, Action<AttentionGradientArguments<T>> queries) = plan.Family == AttentionFamily.WarpGroups
+            ? ChooseWarpGroupsBackward<T>(shape.HeadDim, dropout.IsOn) : ChooseBackward<T>(shape.HeadDim, dropout.IsOn, !visible.IsNull);
+        // Warp groups' queries leave the deltas that their keys need.
+        if (plan.Family == AttentionFamily.Warps) device.Launch(AttentionBackwardKernels.Delta<T>, new GridSize((shape.Queries + 3) / 4), arguments);
+        int queryTiles = plan.Tiles(shape.LongestQueries);
+        device.Launch(queries, new GridSize(checked(shape.Sequences * queryTiles), shape.Heads), arguments with { Tiles = queryTiles });
         device.Launch(keys, new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
-        arguments.Tiles = plan.Tiles(shape.LongestQueries);
-        device.Launch(queries, new GridSize(checked(shape.Sequences * arguments.Tiles), shape.Heads), arguments);
     }
 
     // The tuned kernels, half-precision heads of up to 64 columns, know at compile time what they need not do. All others ask their arguments.

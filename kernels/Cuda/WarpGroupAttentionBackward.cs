@@ -7,7 +7,8 @@ namespace BgeMetal.Kernels.Cuda;
 /// <summary>
 /// <see cref="AttentionBackwardKernels"/> with products by warp groups, for half-precision heads of up to 64 columns without a mask. A block owns 128 rows, a group 64 of them; both go
 /// over the same tiles of 64, which come by cp.async in two stages: half the bytes from the second-level cache. Scores and their gradients stay in registers and are rounded there to
-/// the first operand of the products that use them. The exponentials run while the second product is under way, and one group's beside the other's products.
+/// the first operand of the products that use them. The exponentials run while the second product is under way, and one group's beside the other's products. <see cref="Queries"/> comes
+/// first: it has the rows of the output's gradient at hand and leaves their deltas for <see cref="Keys"/>.
 /// </summary>
 internal static class WarpGroupAttentionBackwardKernels
 {
@@ -105,7 +106,7 @@ internal static class WarpGroupAttentionBackwardKernels
         AttentionPlace place = AttentionPlace.Open(arguments.QueryOffsets, arguments.KeyOffsets, arguments.Tiles, Rows);
         if (place.Row0 >= place.Queries) return;
         int rowBytes = HeadTile.RowBytes<T, THead>(), tile = Columns * rowBytes, headDim = arguments.HeadDim;
-        int ownQueries = SharedBlock.OpenAligned(), ownGradients = ownQueries + Rows * rowBytes, stages = ownGradients + Rows * rowBytes;
+        int ownQueries = SharedBlock.OpenAligned(), ownGradients = ownQueries + Rows * rowBytes, stages = ownGradients + Rows * rowBytes, numbers = stages + 4 * tile;
         int lane = Group.IdxX & 31, warpRow = WarpShuffle.First(Group.IdxX >> 5) << 4, row = place.Row0 + warpRow + (lane >> 2);
         HeadRows keys = HeadRows.Open<T, THead>(arguments.K, place.FirstKey, place.Head, headDim);
         HeadRows values = HeadRows.Open<T, THead>(arguments.V, place.FirstKey, place.Head, headDim);
@@ -113,10 +114,18 @@ internal static class WarpGroupAttentionBackwardKernels
         HeadRows.Open<T, THead>(arguments.OutputGradient, place.FirstQuery, place.Head, headDim).Fetch<T, THead>(ownGradients, place.Row0, place.Queries, Rows, Threads);
         keys.Fetch<T, THead>(stages, 0, place.Keys, Columns, Threads);
         values.Fetch<T, THead>(stages + tile, 0, place.Keys, Columns, Threads);
+        // The output waits where the second stage will be.
+        HeadRows.Open<T, THead>(arguments.Output, place.FirstQuery, place.Head, headDim).Fetch<T, THead>(stages + 2 * tile, place.Row0, place.Queries, Rows, Threads);
         AsyncCopy.Commit();
-        RowPair log = arguments.Logarithms(place, row) * -DeviceMath.Log2E, delta = arguments.Deltas(place, row);
+        RowPair log = arguments.Logarithms(place, row) * -DeviceMath.Log2E;
         AsyncCopy.Wait(0);
         Group.Barrier();
+        HeadRows.Products<T, THead>(ownGradients, stages + 2 * tile, numbers, Rows, Threads);
+        Group.Barrier();
+        int number = numbers + ((warpRow + (lane >> 2)) << 2);
+        RowPair delta = new() { Upper = SharedBlock.Load(number), Lower = SharedBlock.Load(number + 32) };
+        if (Group.IdxX < Rows & place.Row0 + Group.IdxX < place.Queries)
+            arguments.Delta.Store((long)place.Head * arguments.TotalQueries + place.FirstQuery + place.Row0 + Group.IdxX, SharedBlock.Load(numbers + (Group.IdxX << 2)));
         GroupRows<TOwn> q = GroupRows<TOwn>.Open<T, THead>(ownQueries, warpRow), gradient = GroupRows<TOwn>.Open<T, THead>(ownGradients, warpRow);
 
         bool busy = place.Row0 + (warpRow & ~63) < place.Queries;

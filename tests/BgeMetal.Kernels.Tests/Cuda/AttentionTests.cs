@@ -106,6 +106,15 @@ public sealed class GpuAttentionScaleTests(GpuFixture fixture)
     public void Small_heads_agree_with_the_exact_kernels() => Compare(new(12, 32, [.. Enumerable.Repeat(256, 16)]));
 
     [CudaFact]
+    public void Short_sequences_agree_with_the_exact_kernels()
+    {
+        Compare(new(12, 64, [.. Enumerable.Range(0, 200).Select(i => 1 + (i * 331 % 128))]) { Dropout = 0.1f });
+        Compare(new(12, 32, [.. Enumerable.Range(0, 200).Select(i => 1 + (i * 331 % 128))]));
+        Compare(new(12, 64, [.. Enumerable.Range(0, 400).Select(i => 1 + (i * 331 % 64))]));
+        Compare(new(12, 32, [.. Enumerable.Range(0, 400).Select(i => 1 + (i * 331 % 64))]) { Dropout = 0.1f });
+    }
+
+    [CudaFact]
     public void A_long_sequence_agrees_with_the_exact_kernels() => Compare(new(2, 64, 8192, 1));
 
     private void Compare(AttentionSetting setting)

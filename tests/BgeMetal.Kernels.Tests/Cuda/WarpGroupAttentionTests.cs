@@ -1,5 +1,6 @@
 using BgeMetal.Kernels.Cuda;
 using BgeMetal.Kernels.Runtime;
+using BgeMetal.Testing;
 
 namespace BgeMetal.Kernels.Tests.Cuda;
 
@@ -28,6 +29,17 @@ public abstract class WarpGroupAttentionTests(KernelDevice device) : AttentionTe
         Check<BF16>(new(1, headDim, [1, 70, 3], [140, 10, 0]));
         Check<FP16>(new(1, headDim, [67, 0], [5, 20]) { Dropout = 0.1f });
         Check<BF16>(new(1, headDim, [130], [3]));
+    }
+
+    [Theory, InlineData(64), InlineData(128), InlineData(130)]
+    public void A_rerun_is_bit_equal_at_every_size(int length)
+    {
+        using AttentionProblem<BF16> problem = new(Device, new(1, 32, length, 3) { Dropout = 0.1f });
+        problem.Forward();
+        problem.Backward();
+        float[] gradients = problem.Gradients();
+        problem.Backward();
+        Tolerance.AssertBitEqual(problem.Gradients(), gradients, "gradients");
     }
 
     [Fact]
