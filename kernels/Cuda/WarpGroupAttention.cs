@@ -131,7 +131,7 @@ internal static class WarpGroupAttentionKernels
         }
         AsyncCopy.Wait(0);
         Group.Barrier();
-        Store<T, THead, TRows, TSum>(arguments, place, shared, output, max, sum);
+        Store<T, THead, TSum>(arguments, place, shared, output, max, sum);
     }
 
     /// <summary>
@@ -181,19 +181,18 @@ internal static class WarpGroupAttentionKernels
         TSum output = WarpGroupHead.Accumulate<TSum, Fragments16, T, THead>(Accumulators.Zero<TSum>(), weights, shared + 2 * tile);
         WarpGroupMma.Wait(0);
         Group.Barrier();
-        Store<T, THead, Rows64, TSum>(arguments, place, shared, output, max, sum);
+        Store<T, THead, TSum>(arguments, place, shared, output, max, sum);
     }
 
-    // Behind a barrier: shared memory is free.
-    private static void Store<T, THead, TRows, TSum>(AttentionArguments<T> arguments, AttentionPlace place, int shared, TSum output, RowPair max, RowPair sum)
-        where T : unmanaged, IElement where THead : struct, IHead where TRows : struct, IAttentionRows where TSum : unmanaged, IAccumulator
+    // Behind a barrier: nobody reads the queries any more, whose places the results take.
+    private static void Store<T, THead, TSum>(AttentionArguments<T> arguments, AttentionPlace place, int shared, TSum output, RowPair max, RowPair sum)
+        where T : unmanaged, IElement where THead : struct, IHead where TSum : unmanaged, IAccumulator
     {
-        int lane = Group.IdxX & 31, row = (WarpShuffle.First(Group.IdxX >> 5) << 4) + (lane >> 2);
-        float upper = arguments.Finish<Off>(place, place.Row0 + row, max.Upper, WarpShuffle.QuadSum(sum.Upper), lane);
-        float lower = arguments.Finish<Off>(place, place.Row0 + row + 8, max.Lower, WarpShuffle.QuadSum(sum.Lower), lane);
+        int lane = Group.IdxX & 31, warpRow = WarpShuffle.First(Group.IdxX >> 5) << 4, row = place.Row0 + warpRow + (lane >> 2);
+        if (place.Row0 + warpRow >= place.Queries) return;
+        float upper = arguments.Finish<Off>(place, row, max.Upper, WarpShuffle.QuadSum(sum.Upper), lane);
+        float lower = arguments.Finish<Off>(place, row + 8, max.Lower, WarpShuffle.QuadSum(sum.Lower), lane);
         output = ScoreRows.Scale(output, new() { Upper = upper, Lower = lower });
-        HeadMma.Stage(output, shared + (row * (THead.Columns + 8) + ((lane & 3) << 1)) * 4, THead.Columns + 8);
-        Group.Barrier();
-        HeadRows.Store<T, THead>(shared, arguments.Output, place.FirstQuery, place.Row0, place.Queries, place.Head, arguments.HeadDim, 2 * TRows.Count);
+        HeadRows.StoreSums<T, THead, TSum>(output, shared, warpRow, arguments.Output, place.FirstQuery, place.Row0, place.Queries, place.Head, arguments.HeadDim);
     }
 }

@@ -46,7 +46,7 @@ public sealed class AttentionMistakeTests
     [InlineData(Short, 2)]
     [InlineData(Short, 3)]
     public void Every_barrier_is_needed(string kernel, int barrier) =>
-        Assert.Contains("with nothing between that orders them", Failure(kernel, text => Without(text, @"bar\.sync\s+0;", barrier)), StringComparison.Ordinal);
+        Assert.Contains("shared byte", Failure(kernel, text => Without(text, @"bar\.sync\s+0;", barrier)), StringComparison.Ordinal);
 
     private static AttentionSetting SettingOf(string kernel) => kernel == Short ? s_short : s_long;
 
