@@ -8,13 +8,14 @@ namespace BgeMetal.Kernels.Tests.Cuda;
 /// </summary>
 /// <remarks>
 /// Not seen: what another run would do (a branch not taken, other sizes); bank conflicts; a write to what a bulk copy reads of device memory, from its issue on, by who knows of the issue; values
-/// that nobody wrote inside of a wgmma's result, because its operands must be written whole. Atomics, volatile and relaxed accesses and clusters are not understood: no kernel has them.
+/// that nobody wrote inside of a wgmma's result, because its operands must be written whole. Atomics and volatile accesses are not understood: no kernel has them. An arrival at another block's
+/// barrier counts as a release, though at the scope of its own block it only tells that reads are over.
 /// </remarks>
-internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxShadow shared, int sharedStart, int sharedEnd, int threads, int serial, int firstSerial, string place)
+internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxShadow shared, int sharedStart, int sharedEnd, PtxClusterClocks cluster, int rank, int serial, int firstSerial, string place)
 {
-    private readonly PtxClocks _clocks = new(threads);
+    private readonly PtxClocks _clocks = cluster.Clocks;
     private readonly Dictionary<int, PtxNews> _barriers = [];
-    private readonly PtxProductChecks _products = new((threads + 31) / 32);
+    private readonly PtxProductChecks _products = new(cluster.Warps);
 
     /// <summary>Fails when a thread is about to touch what is not the block's.</summary>
     public void Inside(PtxThread thread, int at, int size)
@@ -43,7 +44,7 @@ internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxSh
     public ulong MatrixRead(PtxThread thread, int at)
     {
         const int rowBytes = 16;
-        PtxActor actor = Actor(thread) with { Thread = -1, Known = _clocks.Common(thread.Index & ~31, 32) };
+        PtxActor actor = Actor(thread) with { Thread = -1, Known = _clocks.Common(cluster.Number(thread) & ~31, 32) };
         Report(shared.Read(at, rowBytes, actor), thread.Position, "reads", "shared", thread.Index);
         return shared.Undefined(at, rowBytes);
     }
@@ -76,13 +77,13 @@ internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxSh
     /// <summary>cp.async is waited for: from here it is as if its thread had written.</summary>
     public void CopyEnds(PtxThread thread, int target, int size, int at, long source, int read)
     {
-        shared.Settle(target, size, new(thread.Index, _clocks.Now(thread.Index), at, serial));
+        shared.Settle(target, size, new(cluster.Number(thread), _clocks.Now(cluster.Number(thread)), at, serial));
         if (read <= 0) return;
         PtxAllocations.Allocation memory = Find(thread, source, read);
         shared.Define(target, read, memory.Shadow, source - memory.Address);
     }
 
-    /// <summary>A bulk copy begins, by the asynchronous proxy.</summary>
+    /// <summary>A bulk copy begins to this block, by the asynchronous proxy and a thread of this block or another.</summary>
     public void BoxBegins(PtxThread thread, int target, int size, int barrier)
     {
         Inside(thread, target, size);
@@ -112,26 +113,26 @@ internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxSh
     public void ProductBegins(Span<PtxThread> lanes)
     {
         PtxThread first = lanes[0];
-        string? mistake = _products.Issue(first.Index / 32, first.Position, _clocks.Common(first.Index, 32));
+        string? mistake = _products.Issue(first.Index / 32, first.Position, _clocks.Common(cluster.Number(first), 32));
         if (mistake is not null) throw Failure(first.Position, mistake);
-        foreach (PtxThread lane in lanes) _clocks.Tick(lane.Index);
+        foreach (PtxThread lane in lanes) _clocks.Tick(cluster.Number(lane));
     }
 
     /// <summary>A warp has waited for the oldest of its products, which now reads.</summary>
-    public void ProductEnds(int warp) => _products.Retire(warp, _clocks.Retire(warp));
+    public void ProductEnds(int warp) => _products.Retire(warp, _clocks.Retire((rank * cluster.Warps) + warp));
 
     /// <summary>The product that ended last in a warp has read a pair of bytes.</summary>
     public void ProductRead(int warp, int at)
     {
         (int position, int[] known, int epoch) = _products.Ended(warp);
         if (at < sharedStart || at + 2 > sharedEnd) throw Failure(position, $"reads shared memory at {at}, the block has {sharedStart} to {sharedEnd}");
-        PtxActor actor = new(new(_clocks.Products(warp), epoch, position, serial), -1, known, serial, _clocks);
+        PtxActor actor = new(new(_clocks.Products((rank * cluster.Warps) + warp), epoch, position, serial), -1, known, serial, _clocks);
         Report(shared.Read(at, 2, actor), position, "reads", "shared", warp * 32);
         if (shared.Undefined(at, 2) != 0) throw Failure(position, $"of warp {warp} reads shared byte {at}, which nobody wrote");
     }
 
     /// <summary>Threads met at a barrier.</summary>
-    public void Meet(int first, int count) => _clocks.Meet(first, count);
+    public void Meet(int first, int count) => _clocks.Meet((rank * cluster.Threads) + first, count);
 
     /// <summary>mbarrier.init: an ordinary write, which everybody who uses the barrier must know of.</summary>
     public void BarrierMade(PtxThread thread, int address)
@@ -140,11 +141,11 @@ internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxSh
         _barriers[address] = new PtxNews(_clocks.NewBarrier());
     }
 
-    /// <summary>mbarrier.arrive: those who wait learn what this thread did.</summary>
+    /// <summary>mbarrier.arrive, by a thread of this block or another: those who wait learn what it did.</summary>
     public void Arrives(PtxThread thread, int address)
     {
         SharedRead(thread, address, 8);
-        _clocks.Release(thread.Index, _barriers[address]);
+        _clocks.Release(cluster.Number(thread), _barriers[address]);
     }
 
     /// <summary>A phase of a barrier is over.</summary>
@@ -154,11 +155,17 @@ internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxSh
     public void Waited(PtxThread thread, int address)
     {
         SharedRead(thread, address, 8);
-        if (_barriers[address].Told is { Length: > 0 } told) _clocks.Learn(thread.Index, told);
+        if (_barriers[address].Told is { Length: > 0 } told) _clocks.Learn(cluster.Number(thread), told);
     }
 
+    /// <summary>barrier.cluster.arrive.</summary>
+    public void ArrivesAtCluster(PtxThread thread) => _clocks.Release(cluster.Number(thread), cluster.Meetings);
+
+    /// <summary>barrier.cluster.wait passes.</summary>
+    public void MeetsCluster(PtxThread thread) => _clocks.Learn(cluster.Number(thread), cluster.Meetings.Told);
+
     /// <summary>fence.proxy.async.</summary>
-    public void Fence(PtxThread thread) => _clocks.Fence(thread.Index);
+    public void Fence(PtxThread thread) => _clocks.Fence(cluster.Number(thread));
 
     /// <summary>All threads have exited; <paramref name="copy"/> is a bulk copy that is still under way.</summary>
     public void Finish(int? copy)
@@ -171,7 +178,7 @@ internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxSh
     public InvalidOperationException Failure(int position, string what) => new($"{place}: {Instruction(position)} {what}");
 
     private PtxActor Actor(PtxThread thread) =>
-        new(new(thread.Index, _clocks.Now(thread.Index), thread.Position, serial), thread.Index, _clocks.Known(thread.Index), serial);
+        new(new(cluster.Number(thread), _clocks.Now(cluster.Number(thread)), thread.Position, serial), cluster.Number(thread), _clocks.Known(cluster.Number(thread)), serial);
 
     private PtxAllocations.Allocation Find(PtxThread thread, long at, int size)
     {
@@ -205,7 +212,6 @@ internal sealed class PtxChecks(PtxProgram program, PtxAllocations device, PtxSh
     private string Name(PtxMark mark)
     {
         if (mark.Block != serial) return $"block {mark.Block - firstSerial} of the grid";
-        int products = mark.Who - _clocks.Threads;
-        return products < 0 ? $"thread {mark.Who}" : products < (_clocks.Threads + 31) / 32 ? $"warp {products}" : "the copy engine";
+        return cluster.Name(mark.Who);
     }
 }

@@ -22,13 +22,16 @@ internal sealed class PtxCluster
     /// <summary>Clusters of the grid.</summary>
     public int Count { get; }
 
+    /// <summary>What its threads know of each other; null where nobody watches.</summary>
+    public PtxClusterClocks? Clocks { get; init; }
+
     /// <summary>Its blocks, by rank.</summary>
     public PtxBlock[] Blocks { get; private set; } = [];
 
     /// <summary>Makes a cluster with its blocks.</summary>
-    public static PtxCluster Of(int index, int count, int blocks, Func<int, PtxBlock> block)
+    public static PtxCluster Of(int index, int count, int blocks, PtxClusterClocks? clocks, Func<int, PtxBlock> block)
     {
-        PtxCluster cluster = new(index, count) { Blocks = [.. Enumerable.Range(0, blocks).Select(block)] };
+        PtxCluster cluster = new(index, count) { Clocks = clocks, Blocks = [.. Enumerable.Range(0, blocks).Select(block)] };
         for (int rank = 0; rank < blocks; rank++) (cluster.Blocks[rank].Cluster, cluster.Blocks[rank].Rank) = (cluster, rank);
         return cluster;
     }
@@ -73,13 +76,18 @@ internal sealed class PtxCluster
     {
         if (_arrived.TryGetValue(thread, out int meeting) && meeting == _meetings) throw new InvalidOperationException("a thread arrives twice at the cluster's barrier");
         _arrived[thread] = _meetings;
+        thread.Block.Checks?.ArrivesAtCluster(thread);
     }
 
     /// <summary>barrier.cluster.wait: passes when all threads that have not ended have arrived.</summary>
     public bool Passes(PtxThread thread)
     {
         if (!_arrived.TryGetValue(thread, out int meeting)) throw new InvalidOperationException("a thread waits at the cluster's barrier without having arrived");
-        if (meeting == _meetings && Array.TrueForAll(_threads, t => t.Exited || (_arrived.TryGetValue(t, out int at) && at == _meetings))) _meetings++;
+        if (meeting == _meetings && Array.TrueForAll(_threads, t => t.Exited || (_arrived.TryGetValue(t, out int at) && at == _meetings)))
+        {
+            _meetings++;
+            Clocks?.Meetings.End();
+        }
         return meeting < _meetings;
     }
 }

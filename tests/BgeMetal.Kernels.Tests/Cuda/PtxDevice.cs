@@ -16,7 +16,7 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
 
     private readonly Dictionary<KernelDescriptor, PtxProgram> _programs = [];
     private readonly PtxAllocations _memory = new();
-    private readonly PtxShadow _shared = new(PtxBlock.MostSharedBytes);
+    private readonly List<PtxShadow> _shared = [];
     private int _blocks;
 
     /// <summary>Changes each kernel's text before it is run: to see that a mistake is noticed.</summary>
@@ -108,18 +108,23 @@ public sealed unsafe class PtxDevice(int multiProcessors = 4, bool hasWarpGroups
         for (int z = 0; z < grid.Z; z++)
             for (int y = 0; y < grid.Y; y++)
                 for (int x = 0; x < grid.X; x += program.ClusterBlocks)
-                    RunCluster(program, PtxCluster.Of(x / program.ClusterBlocks, grid.X / program.ClusterBlocks, program.ClusterBlocks,
+                {
+                    _blocks++;
+                    PtxClusterClocks? clocks = IsChecked ? new(program.ClusterBlocks, threads) : null;
+                    RunCluster(program, PtxCluster.Of(x / program.ClusterBlocks, grid.X / program.ClusterBlocks, program.ClusterBlocks, clocks,
                         rank => new PtxBlock(program, arguments, sharedBytes, (grid.X, grid.Y, grid.Z), (x + rank, y, z), threads)
                         {
-                            Checks = IsChecked && program.ClusterBlocks == 1 ? Checks(program, threads, sharedBytes, first, $"{name}, block ({x}, {y}, {z})") : null,
+                            Checks = clocks is null ? null : Checks(program, clocks, rank, sharedBytes, first, $"{name}, block ({x + rank}, {y}, {z})"),
                         }), threads);
+                }
     }
 
-    private PtxChecks Checks(PtxProgram program, int threads, int sharedBytes, int firstSerial, string place)
+    private PtxChecks Checks(PtxProgram program, PtxClusterClocks clocks, int rank, int sharedBytes, int firstSerial, string place)
     {
         int start = PtxBlock.StartOfShared(program);
-        _shared.Define(start, sharedBytes, defined: false);
-        return new(program, _memory, _shared, start, start + sharedBytes, threads, ++_blocks, firstSerial, place);
+        if (rank == _shared.Count) _shared.Add(new PtxShadow(PtxBlock.MostSharedBytes));
+        _shared[rank].Define(start, sharedBytes, defined: false);
+        return new(program, _memory, _shared[rank], start, start + sharedBytes, clocks, rank, _blocks, firstSerial, place);
     }
 
     protected override void Dispose(bool disposing)

@@ -57,6 +57,7 @@ internal sealed class PtxProductFamilies(PtxDevice device)
     private static GemmPlan[] Families(GemmPlan exact)
     {
         GemmPlan small = exact with { TensorCores = true, LargeTile = false };
-        return [exact, small, small with { LargeTile = true }, small with { WarpGroups = WarpGroupTiling.Tile128 }, small with { WarpGroups = WarpGroupTiling.Tile256 }];
+        return [exact, small, small with { LargeTile = true }, small with { WarpGroups = WarpGroupTiling.Tile128 }, small with { WarpGroups = WarpGroupTiling.Tile256 },
+            small with { WarpGroups = WarpGroupTiling.Pair128 }];
     }
 }

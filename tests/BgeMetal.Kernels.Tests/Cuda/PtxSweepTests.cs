@@ -26,6 +26,12 @@ public sealed class PtxSweepTests
         ("BagOfWords", "B=1 L=65 D=8 V=8 W=2"), ("LinearCrossEntropy", "T=65 U=65 D=8 V=72"), ("TopK", "B=65 N=72 D=8"),
     ];
 
+    // Of one turn, of several.
+    private static readonly string[] s_sequences =
+    [
+        "B=2 L=20 H=1 Dh=32", "B=2 L=20 H=1 Dh=64", "B=1 L=65 H=1 Dh=32", "B=1 L=65 H=1 Dh=64",
+    ];
+
     [Fact]
     public void Every_kernel_keeps_the_rules()
     {
@@ -42,6 +48,9 @@ public sealed class PtxSweepTests
             products.Run<BF16>();
             products.Run<FP16>();
             products.Run<FP32>();
+            foreach (string shape in s_sequences) Sweep(device, launched, "Attention", shape);
+            FewQueries<BF16>(device);
+            FewQueries<FP16>(device);
             launched.UnionWith(device.Launched.Select(kernel => kernel.Name));
         }
         using (PtxDevice device = new(2))
@@ -62,6 +71,16 @@ public sealed class PtxSweepTests
         RepeatResult[] results = [.. RepeatCheck.Run(device, cases, repeats: 0, Ample, WorkspaceLength)];
         Assert.All(results, result => Assert.True(result.IsGood && result.LeftOut.Length == 0, result.ToString()));
         launched.UnionWith(device.Launched.Select(kernel => kernel.Name));
+    }
+
+    private static void FewQueries<T>(PtxDevice device) where T : unmanaged, IElement
+    {
+        foreach (int headDim in new[] { 32, 64 })
+            foreach (float dropout in new[] { 0f, 0.3f })
+            {
+                using AttentionProblem<T> problem = new(device, new(1, headDim, [2], [70]) { Dropout = dropout });
+                problem.Forward();
+            }
     }
 
     // What the bench has no case for.
@@ -87,5 +106,6 @@ public sealed class PtxSweepTests
         PeakArguments peak = new() { Result = results.Start, Iterations = 1, Operand = 0x3f003f00 };
         if (T.SizeShift == 2) device.Launch(PeakKernels.MultiplyAdd, new GridSize(1), peak);
         else device.Launch(PeakKernels.TensorCores<T>, new GridSize(1), peak);
+        if (T.SizeShift == 1) device.Launch(PeakKernels.WarpGroups<T>, new GridSize(1), peak);
     }
 }

@@ -72,7 +72,7 @@ internal sealed unsafe class PtxThread
             case "cp": AsyncCopy(instruction); break;
             case "mapa": Write(o[0], _block.Cluster.Map(Read(o[1]), (int)Read(o[2]))); break;
             case "barrier" when instruction.Operation[2] == "arrive": _block.Cluster.Arrive(this); break;
-            case "barrier": break;
+            case "barrier": _block.Transfers.Pass(this, instruction); break;
             case "mbarrier" when instruction.Flow == PtxFlow.TransferWait: _block.Transfers.Pass(this, instruction); Write(o[0], 1); break;
             case "mbarrier": _block.Transfers.Signal(this, instruction); break;
             case "fence": _block.Transfers.Fence(this, instruction); break;

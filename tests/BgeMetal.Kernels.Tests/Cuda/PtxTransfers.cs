@@ -27,8 +27,8 @@ internal sealed unsafe class PtxTransfers(PtxBlock block)
             (PtxBlock there, int address) = block.Cluster.Find(block, Address(thread, o[1]), instruction);
             if (there != block && !instruction.Operation.Contains("shared::cluster")) throw new NotSupportedException(instruction.Text);
             Barrier barrier = there.Transfers.Find(address, instruction);
-            block.Checks?.Arrives(thread, address);
-            if (barrier.Change(1, instruction.Operation[2] == "expect_tx" ? (int)thread.Read(o[2]) : 0)) block.Checks?.PhaseEnds(address);
+            there.Checks?.Arrives(thread, address);
+            if (barrier.Change(1, instruction.Operation[2] == "expect_tx" ? (int)thread.Read(o[2]) : 0)) there.Checks?.PhaseEnds(address);
         }
     }
 
@@ -47,6 +47,7 @@ internal sealed unsafe class PtxTransfers(PtxBlock block)
     public void Pass(PtxThread thread, PtxInstruction instruction)
     {
         if (instruction.Operation[0] == "mbarrier") block.Checks?.Waited(thread, Address(thread, instruction.Operands[1]));
+        else block.Checks?.MeetsCluster(thread);
     }
 
     /// <summary>cp.async.bulk.tensor: [target], [map, {column, row}], [barrier], and with .multicast::cluster a bit for each block that receives it.</summary>
@@ -58,10 +59,11 @@ internal sealed unsafe class PtxTransfers(PtxBlock block)
         if (target % TensorCopy.Alignment != 0 || map % 64 != 0 || view.Address % 16 != 0 || view.StrideBytes % 16 != 0 || view.BoxRows > 256)
             throw new DataMisalignedException(instruction.Text);
         int at = thread.Position, firstColumn = (int)thread.Read(box[1]), firstRow = (int)thread.Read(box[2]), blocks = instruction.Operation.Contains("multicast::cluster") ? (int)thread.Read(o[3]) : 1 << block.Rank;
-        Check(thread, view, target, barrier, firstColumn, firstRow);
+        Check(thread, view, firstColumn, firstRow);
         foreach (PtxBlock there in block.Cluster.Blocks.Where(b => (blocks >> b.Rank & 1) != 0))
         {
             if (!there.Transfers.Find(barrier, instruction).Published) throw new InvalidOperationException($"the copy engine does not know the barrier of '{instruction.Text}'");
+            there.Checks?.BoxBegins(thread, target, view.BoxRows * 128, barrier);
             block.Cluster.Reached(there, instruction).Shared.AsSpan(target, view.BoxRows * 128).Fill(0xff);
             block.Cluster.Send(() => block.Cluster.Reached(there, instruction).Transfers.Receive(view, target, barrier, firstColumn, firstRow, at), at);
         }
@@ -83,10 +85,9 @@ internal sealed unsafe class PtxTransfers(PtxBlock block)
         if (_barriers[barrier].Change(0, -view.BoxRows * 128)) block.Checks?.PhaseEnds(barrier);
     }
 
-    private void Check(PtxThread thread, TensorView view, int target, int barrier, int column, int row)
+    private void Check(PtxThread thread, TensorView view, int column, int row)
     {
         if (block.Checks is not { } checks) return;
-        checks.BoxBegins(thread, target, view.BoxRows * 128, barrier);
         int columns = Math.Min(column + TensorMap.BoxColumns, view.Columns) - Math.Max(column, 0);
         for (int r = Math.Max(row, 0); columns > 0 && r < Math.Min(row + view.BoxRows, view.Rows); r++)
             checks.BoxRow(thread, view.Address + (r * view.StrideBytes) + (Math.Max(column, 0) * 2L), columns * 2);

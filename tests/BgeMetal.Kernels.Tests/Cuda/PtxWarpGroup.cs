@@ -64,6 +64,10 @@ internal sealed class PtxWarpGroup(PtxBlock block, int warp)
         if (product.Instruction.Operation[4] != $"m64n{columns}k16") throw new NotSupportedException(product.Instruction.Text);
         float[] a = o[1].Vector is { } words ? Fragments(words, lanes, bf16) : Operand(product.A, o[6].Immediate != 0, warp % 4 * 16, 16, bf16);
         float[] b = Operand(product.B, o[^1].Immediate != 0, 0, columns, bf16);
+        bool[] undefined = new bool[16];
+        if (o[1].Vector is { } parts)
+            for (int l = 0; l < 32; l++)
+                for (int i = 0; i < parts.Length; i++) undefined[(l / 4) + (i % 2 * 8)] |= lanes[l].Undefined(parts[i]) != 0;
         for (int l = 0; l < 32; l++)
         {
             for (int i = 0; i < registers.Length; i++)
@@ -71,7 +75,8 @@ internal sealed class PtxWarpGroup(PtxBlock block, int warp)
                 int row = (l / 4) + (8 * (i / 2 % 2)), column = (8 * (i / 4)) + (2 * (l % 4)) + (i % 2);
                 float sum = product.Adds ? PtxArithmetic.Float(lanes[l][registers[i].Slot]) : 0;
                 for (int k = 0; k < Depth; k++) sum += a[(row * Depth) + k] * b[(column * Depth) + k];
-                lanes[l][registers[i].Slot] = BitConverter.SingleToUInt32Bits(sum);
+                bool unknown = undefined[row] || (product.Adds && lanes[l].Undefined(registers[i]) != 0);
+                lanes[l].Set(registers[i], BitConverter.SingleToUInt32Bits(sum), unknown ? PtxUndefined.All : (byte)0);
             }
             lanes[l].EndProduct(registers, o[1].Vector ?? []);
         }

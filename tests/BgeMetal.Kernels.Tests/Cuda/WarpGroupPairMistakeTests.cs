@@ -70,7 +70,7 @@ public sealed partial class WarpGroupPairMistakeTests
     {
         (int rows, int inputs, int outputs) = (200, 448, 128);
         string before = "", after = "";
-        using PtxDevice device = new(multiProcessors: 1, hasWarpGroups: true) { Change = text => after = (change ?? (same => same))(before = text) };
+        using PtxDevice device = new(multiProcessors: 1, hasWarpGroups: true) { IsChecked = change is null, Change = text => after = (change ?? (same => same))(before = text) };
         RandomData data = new(32);
         using DeviceTensor<BF16> x = new(device, data.Integers(rows * inputs, 2), rows, inputs), w = new(device, data.Integers(outputs * inputs, 1), outputs, inputs);
         using DeviceTensor<FP32> y = new(device, rows, outputs, padding: 0);
