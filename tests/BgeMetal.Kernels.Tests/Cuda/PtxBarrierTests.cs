@@ -24,14 +24,16 @@ public sealed partial class PtxBarrierTests
         Normalise,
     ];
 
-    // What the kernels keep although nothing that can be interpreted here needs it.
-    private static readonly (string What, string Why)[] s_spare =
+    // What the kernels have although nothing that can be interpreted here needs it, in each kernel so often at most.
+    private static readonly (string Instruction, string Kernel, int Most, string Why)[] s_spare =
     [
-        ("cp.async.wait_group 0", "behind the main loop of a product only empty groups are left"),
-        ("fence.proxy.async", "behind mbarrier.init the other fence does"),
-        ("AttentionForward_Attend_FP32", "binary32 fragments are read where they are used, behind the next barrier"),
-        ("AttentionBackward_Keys_FP32", "the same"),
-        ("AttentionBackward_Queries_FP32", "the same"),
+        ("cp.async.wait_group 0", "Gemm_Multiply", 1, "behind the main loop only empty groups are left"),
+        ("fence.proxy.async", "WarpGroupGemm", 1, "behind mbarrier.init the other fence does"),
+        ("cp.async.wait_group 0", "Attention", 2, "a tile that nothing follows is fetched without rows, and binary32 rows are read behind the next wait"),
+        ("bar.sync", "FP32_Head32", 1, "binary32 rows are read where they are used, behind the next barrier"),
+        ("bar.sync", "WarpGroupAttentionBackward", 1, "rows that stay in shared memory are read behind the next barrier"),
+        ("bar.sync", "ShortAttentionBackward", 1, "each thread first reads what it has copied itself"),
+        ("wgmma.fence", "AttentionBackward", 1, "the product issued just before has one"),
     ];
 
     [Fact]
@@ -83,9 +85,13 @@ public sealed partial class PtxBarrierTests
             {
                 tried++;
                 string what = $"{order.Value} in line {text[..order.Index].Count(c => c == '\n') + 1} of {EntryName().Match(text).Groups[1].Value}";
-                if (!s_spare.Any(spare => what.Contains(spare.What, StringComparison.Ordinal)) && !by.Any(operation => IsMissed(operation, hasWarpGroups, text, order))) unmissed.Add(what);
+                if (!by.Any(operation => IsMissed(operation, hasWarpGroups, text, order))) unmissed.Add(what);
             }
         Assert.True(tried >= expected, $"{tried} instructions");
+        foreach ((string instruction, string kernel, int most, _) in s_spare)
+            foreach (IGrouping<string, string> one in unmissed.Where(what => what.StartsWith(instruction, StringComparison.Ordinal) && what.Contains(kernel, StringComparison.Ordinal))
+                .GroupBy(what => what[what.LastIndexOf(' ')..]).ToArray())
+                foreach (string what in one.Take(most)) unmissed.Remove(what);
         Assert.True(unmissed.Count == 0, string.Join(Environment.NewLine, unmissed));
     }
 

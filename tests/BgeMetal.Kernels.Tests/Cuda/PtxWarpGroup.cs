@@ -62,7 +62,9 @@ internal sealed class PtxWarpGroup(PtxBlock block, int warp)
         int columns = registers.Length * 2;
         block.Checks?.ProductEnds(warp);
         if (product.Instruction.Operation[4] != $"m64n{columns}k16") throw new NotSupportedException(product.Instruction.Text);
-        float[] a = o[1].Vector is { } words ? Fragments(words, lanes, bf16) : Operand(product.A, o[6].Immediate != 0, warp % 4 * 16, 16, bf16);
+        // A warp needs a quarter of the first operand; nothing says that the hardware reads no more for it.
+        int firstRow = o[1].Vector is null ? warp % 4 * 16 : 0;
+        float[] a = o[1].Vector is { } words ? Fragments(words, lanes, bf16) : Operand(product.A, o[6].Immediate != 0, 0, 64, bf16);
         float[] b = Operand(product.B, o[^1].Immediate != 0, 0, columns, bf16);
         bool[] undefined = new bool[16];
         if (o[1].Vector is { } parts)
@@ -74,7 +76,7 @@ internal sealed class PtxWarpGroup(PtxBlock block, int warp)
             {
                 int row = (l / 4) + (8 * (i / 2 % 2)), column = (8 * (i / 4)) + (2 * (l % 4)) + (i % 2);
                 float sum = product.Adds ? PtxArithmetic.Float(lanes[l][registers[i].Slot]) : 0;
-                for (int k = 0; k < Depth; k++) sum += a[(row * Depth) + k] * b[(column * Depth) + k];
+                for (int k = 0; k < Depth; k++) sum += a[((firstRow + row) * Depth) + k] * b[(column * Depth) + k];
                 bool unknown = undefined[row] || (product.Adds && lanes[l].Undefined(registers[i]) != 0);
                 lanes[l].Set(registers[i], BitConverter.SingleToUInt32Bits(sum), unknown ? PtxUndefined.All : (byte)0);
             }
