@@ -120,8 +120,8 @@ internal struct HeadRows
     }
 
     /// <summary>
-    /// Writes rowsum(x * y) of a block's <paramref name="count"/> rows of two half-precision tiles to <paramref name="target"/>, one binary32 a row. The count and the block's
-    /// <paramref name="threads"/> are compile-time constants, the latter such that every warp has whole rows.
+    /// Writes rowsum(x * y) of a block's <paramref name="count"/> rows of two half-precision tiles to <paramref name="target"/>, one binary32 a row. A thread reads what its own part of
+    /// <see cref="Fetch"/> brought and needs no barrier for it. The count and the block's <paramref name="threads"/> are compile-time constants.
     /// </summary>
     public static void Products<T, THead>(int x, int y, int target, int count, int threads) where T : unmanaged, IElement where THead : struct, IHead
     {

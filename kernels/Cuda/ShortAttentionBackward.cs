@@ -60,7 +60,6 @@ internal static class ShortAttentionBackwardKernels
         AsyncCopy.Commit();
         AsyncCopy.Wait(0);
         WarpGroupMma.Publish();
-        Group.Barrier();
         HeadRows.Products<T, THead>(outputGradients, weights, deltas, TRows.Count, 2 * TRows.Count);
         Group.Barrier();
 

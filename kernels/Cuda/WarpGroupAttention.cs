@@ -180,11 +180,10 @@ internal static class WarpGroupAttentionKernels
         Group.Barrier();
         TSum output = WarpGroupHead.Accumulate<TSum, Fragments16, T, THead>(Accumulators.Zero<TSum>(), weights, shared + 2 * tile);
         WarpGroupMma.Wait(0);
-        Group.Barrier();
         Store<T, THead, TSum>(arguments, place, shared, output, max, sum);
     }
 
-    // Behind a barrier: nobody reads the queries any more, whose places the results take.
+    // Behind a barrier that follows the scores: nobody reads the queries any more, whose places the results take.
     private static void Store<T, THead, TSum>(AttentionArguments<T> arguments, AttentionPlace place, int shared, TSum output, RowPair max, RowPair sum)
         where T : unmanaged, IElement where THead : struct, IHead where TSum : unmanaged, IAccumulator
     {

@@ -47,8 +47,11 @@ internal static class WarpGroupAttentionBackwardKernels
         gradients.Fetch<T, THead>(stages + tile, 0, place.Queries, Columns, Threads);
         arguments.FetchNumbers(place, numbers, 0, Columns);
         AsyncCopy.Commit();
-        AsyncCopy.Wait(0);
-        Group.Barrier();
+        if (TOwn.Length > 1)
+        {
+            AsyncCopy.Wait(0);
+            Group.Barrier();
+        }
         GroupRows<TOwn> k = GroupRows<TOwn>.Open<T, THead>(ownKeys, warpRow), v = GroupRows<TOwn>.Open<T, THead>(ownValues, warpRow);
 
         // dV while the gradients of scores are being computed: for this 16 more registers are needed, which four groups a multiprocessor have not.
@@ -119,7 +122,6 @@ internal static class WarpGroupAttentionBackwardKernels
         AsyncCopy.Commit();
         RowPair log = arguments.Logarithms(place, row) * -DeviceMath.Log2E;
         AsyncCopy.Wait(0);
-        Group.Barrier();
         HeadRows.Products<T, THead>(ownGradients, stages + 2 * tile, numbers, Rows, Threads);
         Group.Barrier();
         int number = numbers + ((warpRow + (lane >> 2)) << 2);

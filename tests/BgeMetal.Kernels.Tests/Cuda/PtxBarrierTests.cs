@@ -31,8 +31,6 @@ public sealed partial class PtxBarrierTests
         ("fence.proxy.async", "WarpGroupGemm", 1, "behind mbarrier.init the other fence does"),
         ("cp.async.wait_group 0", "Attention", 2, "a tile that nothing follows is fetched without rows, and binary32 rows are read behind the next wait"),
         ("bar.sync", "FP32_Head32", 1, "binary32 rows are read where they are used, behind the next barrier"),
-        ("bar.sync", "WarpGroupAttentionBackward", 1, "rows that stay in shared memory are read behind the next barrier"),
-        ("bar.sync", "ShortAttentionBackward", 1, "each thread first reads what it has copied itself"),
         ("wgmma.fence", "AttentionBackward", 1, "the product issued just before has one"),
     ];
 
