@@ -39,12 +39,12 @@ internal static class WarpGroupAttentionBackwardKernels
         int rowBytes = HeadTile.RowBytes<T, THead>(), tile = Columns * rowBytes, headDim = arguments.HeadDim;
         int ownKeys = SharedBlock.OpenAligned(), ownValues = ownKeys + Rows * rowBytes, stages = ownValues + Rows * rowBytes, numbers = stages + 4 * tile;
         int lane = Group.IdxX & 31, warpRow = WarpShuffle.First(Group.IdxX >> 5) << 4, key = place.Row0 + warpRow + (lane >> 2);
-        HeadRows queries = HeadRows.Open<T, THead>(arguments.Q, place.FirstQuery, place.Head, headDim);
-        HeadRows gradients = HeadRows.Open<T, THead>(arguments.OutputGradient, place.FirstQuery, place.Head, headDim);
+        HeadStream queries = HeadStream.Open<T, THead>(arguments.Q, place.FirstQuery, place.Queries, place.Head, headDim);
+        HeadStream gradients = HeadStream.Open<T, THead>(arguments.OutputGradient, place.FirstQuery, place.Queries, place.Head, headDim);
         HeadRows.Open<T, THead>(arguments.K, place.FirstKey, place.Head, headDim).Fetch<T, THead>(ownKeys, place.Row0, place.Keys, Rows, Threads);
         HeadRows.Open<T, THead>(arguments.V, place.FirstKey, place.Head, headDim).Fetch<T, THead>(ownValues, place.Row0, place.Keys, Rows, Threads);
-        queries.Fetch<T, THead>(stages, 0, place.Queries, Columns, Threads);
-        gradients.Fetch<T, THead>(stages + tile, 0, place.Queries, Columns, Threads);
+        queries.Fetch<T, THead>(stages, Columns, Threads);
+        gradients.Fetch<T, THead>(stages + tile, Columns, Threads);
         arguments.FetchNumbers(place, numbers, 0, Columns);
         AsyncCopy.Commit();
         if (TOwn.Length > 1)
@@ -68,8 +68,8 @@ internal static class WarpGroupAttentionBackwardKernels
             // Behind this nobody reads what the last turn did.
             Group.Barrier();
             turn = 1 - turn;
-            queries.Fetch<T, THead>(stages + turn * 2 * tile, query0 + Columns, place.Queries, Columns, Threads);
-            gradients.Fetch<T, THead>(stages + (turn * 2 + 1) * tile, query0 + Columns, place.Queries, Columns, Threads);
+            queries.Fetch<T, THead>(stages + turn * 2 * tile, Columns, Threads);
+            gradients.Fetch<T, THead>(stages + (turn * 2 + 1) * tile, Columns, Threads);
             arguments.FetchNumbers(place, numbers + turn * Columns * 8, query0 + Columns, Columns);
             AsyncCopy.Commit();
             if (!busy) continue;
@@ -111,12 +111,12 @@ internal static class WarpGroupAttentionBackwardKernels
         int rowBytes = HeadTile.RowBytes<T, THead>(), tile = Columns * rowBytes, headDim = arguments.HeadDim;
         int ownQueries = SharedBlock.OpenAligned(), ownGradients = ownQueries + Rows * rowBytes, stages = ownGradients + Rows * rowBytes, numbers = stages + 4 * tile;
         int lane = Group.IdxX & 31, warpRow = WarpShuffle.First(Group.IdxX >> 5) << 4, row = place.Row0 + warpRow + (lane >> 2);
-        HeadRows keys = HeadRows.Open<T, THead>(arguments.K, place.FirstKey, place.Head, headDim);
-        HeadRows values = HeadRows.Open<T, THead>(arguments.V, place.FirstKey, place.Head, headDim);
+        HeadStream keys = HeadStream.Open<T, THead>(arguments.K, place.FirstKey, place.Keys, place.Head, headDim);
+        HeadStream values = HeadStream.Open<T, THead>(arguments.V, place.FirstKey, place.Keys, place.Head, headDim);
         HeadRows.Open<T, THead>(arguments.Q, place.FirstQuery, place.Head, headDim).Fetch<T, THead>(ownQueries, place.Row0, place.Queries, Rows, Threads);
         HeadRows.Open<T, THead>(arguments.OutputGradient, place.FirstQuery, place.Head, headDim).Fetch<T, THead>(ownGradients, place.Row0, place.Queries, Rows, Threads);
-        keys.Fetch<T, THead>(stages, 0, place.Keys, Columns, Threads);
-        values.Fetch<T, THead>(stages + tile, 0, place.Keys, Columns, Threads);
+        keys.Fetch<T, THead>(stages, Columns, Threads);
+        values.Fetch<T, THead>(stages + tile, Columns, Threads);
         // The output waits where the second stage will be.
         HeadRows.Open<T, THead>(arguments.Output, place.FirstQuery, place.Head, headDim).Fetch<T, THead>(stages + 2 * tile, place.Row0, place.Queries, Rows, Threads);
         AsyncCopy.Commit();
@@ -143,8 +143,8 @@ internal static class WarpGroupAttentionBackwardKernels
             // Behind this nobody reads what the last turn did.
             Group.Barrier();
             turn = 1 - turn;
-            keys.Fetch<T, THead>(stages + turn * 2 * tile, key0 + Columns, place.Keys, Columns, Threads);
-            values.Fetch<T, THead>(stages + (turn * 2 + 1) * tile, key0 + Columns, place.Keys, Columns, Threads);
+            keys.Fetch<T, THead>(stages + turn * 2 * tile, Columns, Threads);
+            values.Fetch<T, THead>(stages + (turn * 2 + 1) * tile, Columns, Threads);
             AsyncCopy.Commit();
             if (!busy) continue;
             ScoreBits kept = TDropout.IsOn ? DroppedPairs.OfQueries(arguments.Dropout, seed, place, row, key0, Columns, lane) : default;
