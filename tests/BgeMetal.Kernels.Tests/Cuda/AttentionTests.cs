@@ -137,3 +137,7 @@ public sealed class GpuAttentionScaleTests(GpuFixture fixture)
 /// <summary>On a GPU, where there is one.</summary>
 [Collection("gpu")]
 public sealed class GpuAttentionTests(GpuFixture fixture) : AttentionTests(fixture.DeviceOrSkip());
+
+/// <summary>On a GPU with kernels of its own, by those of every GPU.</summary>
+[Collection("gpu")]
+public sealed class GpuPortableAttentionTests(GpuFixture fixture) : AttentionTests(fixture.PortableOrSkip());

@@ -126,7 +126,16 @@ public sealed class GpuFixture : IDisposable
     public CudaDevice DeviceOrSkip()
     {
         Assert.SkipUnless(Device is not null, BgeMetal.Testing.CudaPresence.Reason);
-        return Device!;
+        Device!.Products = ProductKernels.All;
+        return Device;
+    }
+
+    /// <summary>The same on mma.sync alone, which this GPU would pass over for its own kernels; skips where it has none of its own.</summary>
+    public CudaDevice PortableOrSkip()
+    {
+        CudaDevice device = HopperOrSkip();
+        device.Products = ProductKernels.Mma;
+        return device;
     }
 
     /// <summary>The GPU, if it has sm_90a's instructions; skips the calling test otherwise.</summary>

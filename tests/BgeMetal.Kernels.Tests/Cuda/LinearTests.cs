@@ -205,3 +205,7 @@ public sealed class EmulatedLinearTests(EmulationFixture fixture) : LinearTests(
 /// <summary>On a GPU, where there is one.</summary>
 [Collection("gpu")]
 public sealed class GpuLinearTests(GpuFixture fixture) : LinearTests(fixture.DeviceOrSkip());
+
+/// <summary>On a GPU with kernels of its own, by those of every GPU.</summary>
+[Collection("gpu")]
+public sealed class GpuPortableLinearTests(GpuFixture fixture) : LinearTests(fixture.PortableOrSkip());
