@@ -59,7 +59,7 @@ internal static class PeakKernels
     /// m64n256k16, the largest: 128 cycles, in which 10 KB of operands are read, 80 bytes a cycle of the 128 that shared memory gives. Operands differ from element to
     /// element, because equal bits would save power, and so give a clock that real products do not have.
     /// </summary>
-    [CudaKernel("Peak", KernelDirection.Update, Threads, Elements = ElementTypes.Low, SharedBytes = SharedBytes, TensorCores = true, Architecture = "sm_90a")]
+    [CudaKernel("Peak", KernelDirection.Update, Threads, Elements = ElementTypes.Low, SharedBytes = SharedBytes, TensorCores = true, Architecture = CudaKernelAttribute.Hopper)]
     public static void WarpGroups<T>(PeakArguments arguments) where T : unmanaged, IElement
     {
         int shared = SharedBlock.OpenAligned();

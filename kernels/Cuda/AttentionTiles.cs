@@ -86,14 +86,14 @@ internal struct HeadRows
     }
 
     /// <summary>
-    /// Rounds and stores the block's rows of sums, half as many as <paramref name="threads"/>, which lie in shared memory as binary32 with rows of THead.Columns + 8 elements.
+    /// Rounds and stores the block's <see cref="AttentionTile.Rows"/> rows of sums, which lie in shared memory as binary32 with rows of THead.Columns + 8 elements.
     /// </summary>
-    public static void Store<T, THead>(int shared, DeviceMatrix<T> matrix, int firstRow, int row0, int limit, int head, int headDim, int threads = AttentionTile.Threads)
+    public static void Store<T, THead>(int shared, DeviceMatrix<T> matrix, int firstRow, int row0, int limit, int head, int headDim)
         where T : unmanaged, IElement where THead : struct, IHead
     {
         int shift = THead.Columns == 128 ? 4 : THead.Columns == 64 ? 3 : 2, column = (Group.IdxX & ((1 << shift) - 1)) << 3;
         if (column >= headDim) return;
-        for (int row = Group.IdxX >> shift; row < threads / 2; row += threads >> shift)
+        for (int row = Group.IdxX >> shift; row < AttentionTile.Rows; row += AttentionTile.Threads >> shift)
             if (row0 + row < limit)
                 matrix.Start.Store8((firstRow + row0 + row) * matrix.Stride + head * headDim + column, SharedBlock.Load8(shared + (row * (THead.Columns + 8) + column) * 4));
     }

@@ -1,6 +1,7 @@
 using BgeMetal.Kernels.Primitives;
 using BgeMetal.Kernels.Runtime;
 using ILGPU;
+using static BgeMetal.Kernels.Runtime.CudaKernelAttribute;
 
 namespace BgeMetal.Kernels.Cuda;
 
@@ -19,8 +20,6 @@ internal static class ShortAttentionBackwardKernels
     /// </summary>
     public const int Shared32 = 4 * 64 * AttentionTile.Row32 + 64 * 64 * 2 + 8 * 64, Shared64 = 4 * 64 * AttentionTile.Row64 + 64 * 64 * 2 + 8 * 64,
         Shared32Wide = 4 * 128 * AttentionTile.Row32 + 128 * 128 * 2 + 8 * 128, Shared64Wide = 4 * 128 * AttentionTile.Row64 + 128 * 128 * 2 + 8 * 128;
-
-    private const string Hopper = "sm_90a";
 
     // Bytes of 64 gradients of scores: a tile of 64 queries is so wide.
     private const int WeightBytes = 128;

@@ -1,6 +1,7 @@
 using BgeMetal.Kernels.Primitives;
 using BgeMetal.Kernels.Runtime;
 using ILGPU;
+using static BgeMetal.Kernels.Runtime.CudaKernelAttribute;
 
 namespace BgeMetal.Kernels.Cuda;
 
@@ -47,8 +48,6 @@ internal static class WarpGroupAttentionKernels
     // How far, in powers of two, exponentials may exceed those of the largest score: what was summed up is made smaller only then (Zadouri et al., FlashAttention-4: "conditional rescaling").
     // Nothing is lost: the factor cancels, and what a number of 16 bits holds of a weight does not depend on it.
     private const float Slack = 8;
-
-    private const string Hopper = "sm_90a";
 
     [CudaKernel("Attention", KernelDirection.Forward, Rows64.Threads, typeof(Head32), typeof(Rows64), typeof(Accumulator16), typeof(Off), Elements = ElementTypes.Low, SharedBytes = Shared32,
         MinBlocks = 4, TensorCores = true, Architecture = Hopper)]

@@ -1,6 +1,7 @@
 using BgeMetal.Kernels.Primitives;
 using BgeMetal.Kernels.Runtime;
 using ILGPU;
+using static BgeMetal.Kernels.Runtime.CudaKernelAttribute;
 
 namespace BgeMetal.Kernels.Cuda;
 
@@ -20,8 +21,6 @@ internal static class WarpGroupAttentionBackwardKernels
 
     /// <summary>Dynamic shared memory of heads of 32 and 64 columns: two tiles of the block's own, two stages of two tiles, and their rows' numbers.</summary>
     public const int Shared32 = (2 * Rows + 4 * Columns) * AttentionTile.Row32 + 16 * Columns, Shared64 = (2 * Rows + 4 * Columns) * AttentionTile.Row64 + 16 * Columns;
-
-    private const string Hopper = "sm_90a";
 
     [CudaKernel("Attention", KernelDirection.Backward, Threads, typeof(Head32), typeof(Accumulator16), typeof(FragmentAddress), typeof(Off), Elements = ElementTypes.Low, SharedBytes = Shared32,
         MinBlocks = 2, TensorCores = true, Architecture = Hopper)]

@@ -1,6 +1,7 @@
 using BgeMetal.Kernels.Primitives;
 using BgeMetal.Kernels.Runtime;
 using ILGPU;
+using static BgeMetal.Kernels.Runtime.CudaKernelAttribute;
 
 namespace BgeMetal.Kernels.Cuda;
 
@@ -16,8 +17,6 @@ namespace BgeMetal.Kernels.Cuda;
 /// </summary>
 internal static class WarpGroupGemm
 {
-    private const string Hopper = "sm_90a";
-
     [CudaKernel("Linear", KernelDirection.Forward, WarpGroupTile256.Threads, typeof(Nt), typeof(WarpGroupTile256), typeof(Accumulator128), typeof(LinearOutput<>),
         Elements = ElementTypes.Low, SharedBytes = WarpGroupTile256.SharedBytes, MinBlocks = WarpGroupTile256.MinBlocks, TensorCores = true, Architecture = Hopper)]
     [CudaKernel("Linear", KernelDirection.Forward, WarpGroupTile128.Threads, typeof(Nt), typeof(WarpGroupTile128), typeof(Accumulator64), typeof(LinearOutput<>),

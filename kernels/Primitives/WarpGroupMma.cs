@@ -1,5 +1,4 @@
 using System.Reflection;
-using System.Text;
 using ILGPU;
 using ILGPU.Backends.PTX;
 using ILGPU.IR.Intrinsics;
@@ -68,25 +67,13 @@ internal static unsafe class WarpGroupMma
     {
         public static void Multiply(PTXBackend backend, PTXCodeGenerator generator, IrValue value)
         {
-            const int instructionDepth = 16;
             PtxCall call = new(generator, value);
             Type[] types = call.TypeArguments;
-            string a = call.Operand(1), b = call.Operand(2), element = types[1] == typeof(BF16) ? "bf16" : "f16";
-            bool aContiguous = Constant(types[2], nameof(IForm.AkContiguous)), bContiguous = Constant(types[2], nameof(IForm.BkContiguous));
-            string[] sums = call.Alias(0);
-            StringBuilder text = new("\t.reg .b64 da, db;\n\t.reg .b32 t;\n\t.reg .pred p;\n\tsetp.eq.b32 p, 0, 0;\n");
-            WarpGroupDescriptor.Append(text, "da", a, 128, aContiguous ? 0 : IWarpGroupTile.BoxBytes);
-            WarpGroupDescriptor.Append(text, "db", b, 128, bContiguous ? 0 : IWarpGroupTile.BoxBytes);
-            text.Append("\twgmma.fence.sync.aligned;\n");
-            for (int k = 0; k < IWarpGroupTile.BlockK; k += instructionDepth)
-            {
-                if (k > 0)
-                    text.Append($"\tadd.s64 da, da, {WarpGroupDescriptor.Step(128, aContiguous)};\n\tadd.s64 db, db, {WarpGroupDescriptor.Step(128, bContiguous)};\n");
-                text.Append($"\twgmma.mma_async.sync.aligned.m64n{sums.Length * 2}k16.f32.{element}.{element} ")
-                    .Append($"{{{string.Join(',', sums)}}}, da, db, p, 1, 1, {(aContiguous ? 0 : 1)}, {(bContiguous ? 0 : 1)};\n");
-            }
-            text.Append("\twgmma.commit_group.sync.aligned;\n");
-            call.Emit(text);
+            string a = call.Operand(1), b = call.Operand(2);
+            WarpGroupProducts products = new(call.Alias(0), types[1] == typeof(BF16) ? "bf16" : "f16", IWarpGroupTile.BlockK / WarpGroupProducts.Depth);
+            products.First(a, 128, Constant(types[2], nameof(IForm.AkContiguous)), IWarpGroupTile.BoxBytes);
+            products.Second(b, 128, Constant(types[2], nameof(IForm.BkContiguous)), IWarpGroupTile.BoxBytes);
+            call.Emit(products.Text());
         }
 
         public static void Wait(PTXBackend backend, PTXCodeGenerator generator, IrValue value)

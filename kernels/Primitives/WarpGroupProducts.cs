@@ -21,17 +21,20 @@ internal sealed class WarpGroupProducts(string[] sums, string element, int count
     /// <summary>The registers of the first operand, four a product; null where it lies in shared memory.</summary>
     public string[]? FirstInRegisters { get; init; }
 
-    /// <summary>Where the first operand lies, in rows of 128 or 64 bytes, and whether depth runs along them or across.</summary>
-    public void First(string address, int rowBytes, bool depthContiguous)
+    /// <summary>
+    /// Where the first operand lies, in rows of 128 or 64 bytes, and whether depth runs along them or across; then, in an operand wider than a row, boxes as wide as one lie
+    /// <paramref name="boxBytes"/> apart.
+    /// </summary>
+    public void First(string address, int rowBytes, bool depthContiguous, int boxBytes = 0)
     {
-        WarpGroupDescriptor.Append(_text, "da", address, rowBytes, 0);
+        WarpGroupDescriptor.Append(_text, "da", address, rowBytes, depthContiguous ? 0 : boxBytes);
         (_firstStep, _firstTransposed) = (WarpGroupDescriptor.Step(rowBytes, depthContiguous), !depthContiguous);
     }
 
     /// <summary>The same of the second operand.</summary>
-    public void Second(string address, int rowBytes, bool depthContiguous)
+    public void Second(string address, int rowBytes, bool depthContiguous, int boxBytes = 0)
     {
-        WarpGroupDescriptor.Append(_text, "db", address, rowBytes, 0);
+        WarpGroupDescriptor.Append(_text, "db", address, rowBytes, depthContiguous ? 0 : boxBytes);
         (_secondStep, _secondTransposed) = (WarpGroupDescriptor.Step(rowBytes, depthContiguous), !depthContiguous);
     }
 

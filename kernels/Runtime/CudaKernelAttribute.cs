@@ -48,6 +48,9 @@ public enum ElementTypes
 [AttributeUsage(AttributeTargets.Method, AllowMultiple = true)]
 public sealed class CudaKernelAttribute(string stem, KernelDirection direction, int threads, params Type[] typeArguments) : Attribute
 {
+    /// <summary>The <see cref="Architecture"/> of kernels with wgmma or setmaxnreg: Hopper, and nothing after it.</summary>
+    public const string Hopper = "sm_90a";
+
     /// <summary>The op.</summary>
     public string Stem { get; } = stem;
 
@@ -75,6 +78,6 @@ public sealed class CudaKernelAttribute(string stem, KernelDirection direction, 
     /// <summary>True when the kernel must contain tensor-core instructions.</summary>
     public bool TensorCores { get; set; }
 
-    /// <summary>The one architecture that has the kernel's instructions, for example sm_90a; null for every architecture from sm_80 on.</summary>
+    /// <summary>The one architecture that has the kernel's instructions, for example <see cref="Hopper"/>; null for every architecture from sm_80 on.</summary>
     public string? Architecture { get; set; }
 }

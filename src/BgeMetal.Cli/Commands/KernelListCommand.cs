@@ -8,14 +8,13 @@ using BgeMetal.Kernels.Bench;
 using BgeMetal.Kernels.Reports;
 using BgeMetal.Kernels.Runtime;
 using Spectre.Console;
+using static BgeMetal.Kernels.Runtime.CudaKernelAttribute;
 
 namespace BgeMetal.Cli.Commands;
 
 /// <summary><c>kernels list</c>: the CUDA kernels, and with <c>--costs</c> what the assembler makes of each.</summary>
 internal static class KernelListCommand
 {
-    private const string Hopper = "sm_90a";
-
     public static Command Create(Terminal terminal)
     {
         Argument<string> filter = new("FILTER") { Description = "Only kernels whose names contain this", DefaultValueFactory = _ => "" };
